@@ -55,25 +55,6 @@ func (c *Call) Finish() {
 	c.finish = nil
 }
 
-// Error is a modelled error: something the caller can act on. Anything else a
-// service returns becomes an internal failure.
-type Error interface {
-	error
-	ErrorCode() string    // short name on the wire, "ResourceNotFoundException"
-	ErrorMessage() string // text on the wire; may be empty
-	HTTPStatus() int
-}
-
-// Shape is implemented by a pointer to every generated structure.
-type Shape interface {
-	// DecodeFrom reads the structure's members. Unknown members are skipped.
-	DecodeFrom(d Decoder) error
-	// EncodeTo writes the members that are present.
-	EncodeTo(e Encoder)
-	// Validate adds a failure for each member that breaks a modelled constraint.
-	Validate(v *Validator)
-}
-
 // Handler serves one operation. in is the operation's input type.
 type Handler func(ctx context.Context, call *Call, in Shape) (Shape, error)
 

@@ -1,0 +1,3 @@
+package api
+
+//go:generate sh -c "cd ../.. && go run ./internal/apigen/cmd/apigen generate"
