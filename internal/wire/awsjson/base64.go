@@ -1,7 +1,9 @@
 package awsjson
 
 import (
+	"bytes"
 	"encoding/base64"
+	"errors"
 	"strconv"
 	"unsafe"
 
@@ -12,13 +14,14 @@ import (
 
 // decodeBase64 decodes padded base64 of the standard alphabet and nothing else:
 // no line breaks, no missing padding, no stray bits behind the last byte. dst may
-// begin where src does, and is then overwritten, and holds at least
-// len(src)/4*3 bytes.
+// begin where src does, and holds at least len(src)/4*3 bytes. After an error src
+// is as it was.
 func decodeBase64(dst, src []byte) (int, *api.TypeError) {
 	if len(src) == 0 {
 		return 0, nil
 	}
-	if len(src)%4 != 0 {
+	// The library passes over line breaks.
+	if len(src)%4 != 0 || bytes.IndexByte(src, '\n') >= 0 || bytes.IndexByte(src, '\r') >= 0 {
 		return 0, blobError(src)
 	}
 	want := len(src) / 4 * 3
@@ -32,12 +35,35 @@ func decodeBase64(dst, src []byte) (int, *api.TypeError) {
 			stray = sextet[last[1]] & 15
 		}
 	}
+	var head [64]byte
+	copy(head[:], src)
 	n, err := base64x.StdEncoding.Decode(dst[:len(src)/4*3], src)
-	// The library passes over line breaks; they show in the length.
 	if err == nil && n == want && stray == 0 {
 		return n, nil
 	}
-	return 0, blobError(original(dst[:n], src, last))
+	if unsafe.SliceData(dst) == unsafe.SliceData(src) {
+		var at base64.CorruptInputError
+		switch {
+		case errors.As(err, &at):
+			// The group before the mistake may be one that ends too early. Its bytes
+			// are still there: what was written, with up to a word of slack, lies
+			// behind what was read, except near the start.
+			restore(src, min(int(at), len(src)-4)/4-1)
+		case n == want:
+			restore(src, len(src)/4-1)
+		}
+		copy(src, head[:min(len(head), len(src))])
+		copy(src[len(src)-4:], last[:])
+	}
+	return 0, blobError(src)
+}
+
+// restore puts back the first groups of four characters of a text that has been
+// decoded in place. Strict base64 is the only text its bytes can come from.
+func restore(src []byte, groups int) {
+	if groups > 0 {
+		base64.StdEncoding.Encode(src, bytes.Clone(src[:groups*3]))
+	}
 }
 
 // sextet is the value of each character of the alphabet.
@@ -47,17 +73,6 @@ var sextet = func() (t [256]byte) {
 	}
 	return t
 }()
-
-// original restores a text whose beginning has been decoded in place.
-func original(decoded, src []byte, last [4]byte) []byte {
-	text := append([]byte(nil), src...)
-	copy(text[len(text)-4:], last[:])
-	if len(decoded) > 0 && unsafe.SliceData(decoded) == unsafe.SliceData(src) {
-		whole := len(decoded) / 3
-		base64.StdEncoding.Encode(text[:whole*4], decoded[:whole*3])
-	}
-	return text
-}
 
 // blobError says what is wrong with a text that is not base64, in the service's
 // words and order.
