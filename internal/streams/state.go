@@ -391,7 +391,6 @@ func parseShardID(raw string) (index uint32, ok bool) {
 	return uint32(n), true
 }
 
-
 // Close ends the watch of the metadata. Call it after Run has returned and no
 // call is in flight.
 func (s *Service) Close() error {
