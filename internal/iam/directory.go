@@ -261,6 +261,11 @@ func (d *Directory) Secret(accessKey, token string) (string, error) {
 		if err != nil {
 			return "", err
 		}
+		// Whoever asks for a secret verifies. A session that was handed out
+		// while nothing was verified must not outlive that.
+		if s.Open {
+			return "", sigv4.ErrUnknownKey
+		}
 		return s.Secret, nil
 	}
 	d.mu.RLock()

@@ -35,7 +35,7 @@ type session struct {
 	Policies  []string          `json:"p,omitempty"` // session policies
 	Source    string            `json:"o,omitempty"` // source identity
 	Tags      map[string]string `json:"t,omitempty"`
-	Open      bool              `json:"x,omitempty"` // made where roles need not exist
+	Open      bool              `json:"x,omitempty"` // made where nothing is verified
 
 	parsed []*Policy
 }
@@ -51,8 +51,8 @@ type NewSession struct {
 	SourceIdentity string
 	Tags           map[string]string
 	Duration       time.Duration
-	// Unverified makes a session of a role that need not exist, which opens
-	// only what OpenIdentity opens.
+	// Unverified marks a session handed out where nothing is verified: its role
+	// need not exist, and Secret does not know it.
 	Unverified bool
 }
 
