@@ -14,6 +14,7 @@
 package awsjson
 
 import (
+	"bytes"
 	"math"
 	"strconv"
 	"time"
@@ -267,17 +268,14 @@ var plain = func() (t [256]bool) {
 func (d *decoder) text() ([]byte, bool) {
 	d.pos++
 	start := d.pos
-	for d.pos < len(d.buf) && plain[d.buf[d.pos]] {
-		d.pos++
-	}
-	if d.pos < len(d.buf) && d.buf[d.pos] == '"' {
-		d.pos++
-		return d.buf[start : d.pos-1 : d.pos-1], true
+	if n := bytes.IndexByte(d.buf[start:], '"'); n >= 0 && simple(d.buf[start:start+n]) {
+		d.pos = start + n + 1
+		return d.buf[start : start+n : start+n], true
 	}
 	return d.unusualText(start)
 }
 
-// unusualText reads the rest of a string that has escapes or is not ASCII.
+// unusualText reads a string that has escapes or a mistake.
 func (d *decoder) unusualText(start int) ([]byte, bool) {
 	w := d.pos
 	wide := false
@@ -506,12 +504,13 @@ func (d *decoder) integer(target string) (int64, bool) {
 func truncated(text []byte, whole bool) int64 {
 	if !whole {
 		// Without an exponent the digits before the point are exact.
-		for i, c := range text {
+		full := text
+		for i, c := range full {
 			if c == '.' {
-				text = text[:i:len(text)]
+				text = full[:i]
 			}
 			if c == 'e' || c == 'E' {
-				f, _ := strconv.ParseFloat(string(text[:cap(text)]), 64) // ±Inf when out of range
+				f, _ := strconv.ParseFloat(string(full), 64) // ±Inf when out of range
 				switch {
 				case f >= math.MaxInt64:
 					return math.MaxInt64
