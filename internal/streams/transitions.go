@@ -261,8 +261,8 @@ func (s *Service) finishDelete(ctx context.Context, st *stream) (done bool, err 
 			ids = append(ids, driver.ShardID(st.id+uint64(i)))
 		}
 	}
-	for p := st.record.Pending; p.NextLog < p.EndLog; p.NextLog++ { // logs of a scaling that was cut short
-		ids = append(ids, driver.ShardID(p.NextLog))
+	for id := st.record.Pending.NextLog; id < st.record.Pending.EndLog; id++ { // logs of a scaling that was cut short
+		ids = append(ids, driver.ShardID(id))
 	}
 	for len(ids) > 0 {
 		n := min(len(ids), deleteChunk)
