@@ -72,11 +72,14 @@ func decodeCommand(command []byte, ops []operation) ([]operation, error) {
 	if format := r.byte(); format > commandFormat {
 		return nil, fmt.Errorf("command has format %d, this release knows formats up to %d: %w",
 			format, commandFormat, driver.ErrNewerVersion)
-	} else if format == 0 {
+	} else if format == 0 && r.err == nil {
 		return nil, errMalformed("format is zero")
 	}
 	count := r.uvarint()
-	if r.err == nil && (count == 0 || count > uint64(len(r.rest)/minOperationBytes)) {
+	if r.err != nil {
+		return nil, r.err
+	}
+	if count == 0 || count > uint64(len(r.rest)/minOperationBytes) {
 		return nil, errMalformed("impossible number of operations")
 	}
 	for range count {
