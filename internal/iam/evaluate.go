@@ -285,3 +285,23 @@ func (e *environment) expand(s string, variables bool) (pattern, bool) {
 	}
 	return appendPattern(p, s), true
 }
+
+// EvaluateTrust decides whether a principal may assume a role. Unlike other
+// resource policies the trust policy must always allow it; if it names only the
+// principal's account, or the principal is of another account, an identity
+// policy must allow it too.
+func EvaluateTrust(r Request, identity []*Policy, trust *Policy) Decision {
+	e := &environment{request: &r}
+	byTrust := e.policies([]*Policy{trust})
+	byIdentity := e.policies(identity)
+	bySession := verdict{allow: true}
+	if r.Session != nil {
+		bySession = e.policies(r.Session)
+	}
+	cross := r.ResourceAccount != r.Principal.AccountID
+	own := byIdentity.allow || r.Principal.Type == "Account" || r.Principal.Type == "Federated"
+	if byTrust.deny || byIdentity.deny || bySession.deny || !byTrust.allow || !bySession.allow || !own && (cross || !byTrust.direct) {
+		return Decision{Reason: "User: " + r.Principal.ARN + " is not authorized to perform: " + r.Action + " on resource: " + r.Resource}
+	}
+	return Decision{Allowed: true}
+}
