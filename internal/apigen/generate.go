@@ -204,7 +204,7 @@ func (g *generator) fail(format string, args ...any) {
 
 // imports that a file may need, found by the words that use them.
 var imports = []struct{ word, path string }{
-	{"context.", "context"}, {"io.", "io"}, {"maps.", "maps"}, {"slices.", "slices"}, {"strconv.", "strconv"}, {"time.", "time"},
+	{"context.", "context"}, {"io.", "io"}, {"maps.", "maps"}, {"slices.", "slices"}, {"strconv.", "strconv"}, {"strings.", "strings"}, {"time.", "time"},
 	{"api.", "github.com/millrace/millrace/internal/api"},
 }
 
@@ -263,8 +263,8 @@ func uses(code, word string) bool {
 
 // servicePart prints the service, its handler interface and its bindings.
 func (g *generator) servicePart() {
-	g.p("// Package %s is the vocabulary of %s, API version %s: a type for\n// each structure, with what reads, writes and checks it, the modelled errors, and\n// the table of operations. It is made from model/%s.json; Handler is what a\n// service implements.\n//package",
-		g.pkg, g.title, g.metadata.str("apiVersion"), g.service.model)
+	g.p("%s\n//package", comment(fmt.Sprintf("Package %s is the vocabulary of %s, API version %s: a type for each structure, with what reads, writes and checks it, the modelled errors, and the table of operations. It is made from model/%s.json; Handler is what a service implements.",
+		g.pkg, g.title, g.metadata.str("apiVersion"), g.service.model)))
 	g.p("// The package compiles only with the version of package api it was made for.")
 	g.p("const _ = uint(api.GeneratorVersion-%d) + uint(%d-api.GeneratorVersion)\n", Version, Version)
 	signing := g.metadata.str("signingName")
@@ -461,4 +461,19 @@ func (g *generator) newErrorPart() {
 		}
 	}
 	g.p("}\nreturn nil\n}\n")
+}
+
+// comment breaks a text into comment lines.
+func comment(text string) string {
+	const width = 79
+	var b strings.Builder
+	line := "//"
+	for _, w := range strings.Fields(text) {
+		if len(line)+1+len(w) > width {
+			b.WriteString(line + "\n")
+			line = "//"
+		}
+		line += " " + w
+	}
+	return b.String() + line
 }

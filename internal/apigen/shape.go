@@ -508,7 +508,11 @@ func (g *generator) httpMethods(s *shape) {
 			g.fail("shape %s: member %s of type %s outside the body", s.name, m.name, m.shape.typ)
 			continue
 		}
-		in = append(in, fmt.Sprintf("case location == %q && name == %q:\n%s", m.location, m.wire, parse))
+		same := fmt.Sprintf("name == %q", m.wire)
+		if m.location == "header" {
+			same = fmt.Sprintf("strings.EqualFold(name, %q)", m.wire)
+		}
+		in = append(in, fmt.Sprintf("case location == %q && %s:\n%s", m.location, same, parse))
 		out = append(out, fmt.Sprintf("if %s != nil {\nset(%q, %q, %s)\n}", f, m.location, m.wire, text))
 	}
 	if len(in) == 0 {

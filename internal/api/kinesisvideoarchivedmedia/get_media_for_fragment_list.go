@@ -4,6 +4,7 @@ package kinesisvideoarchivedmedia
 
 import (
 	"io"
+	"strings"
 
 	"github.com/millrace/millrace/internal/api"
 )
@@ -147,7 +148,7 @@ func (s *GetMediaForFragmentListOutput) Validate(*api.Validator) {}
 // SetHTTP takes over a value from outside the body.
 func (s *GetMediaForFragmentListOutput) SetHTTP(location, name, value string) bool {
 	switch {
-	case location == "header" && name == "Content-Type":
+	case location == "header" && strings.EqualFold(name, "Content-Type"):
 		s.ContentType = api.Ptr(string(value))
 	}
 	return true

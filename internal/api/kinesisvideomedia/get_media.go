@@ -4,6 +4,7 @@ package kinesisvideomedia
 
 import (
 	"io"
+	"strings"
 
 	"github.com/millrace/millrace/internal/api"
 )
@@ -144,7 +145,7 @@ func (s *GetMediaOutput) Validate(*api.Validator) {}
 // SetHTTP takes over a value from outside the body.
 func (s *GetMediaOutput) SetHTTP(location, name, value string) bool {
 	switch {
-	case location == "header" && name == "Content-Type":
+	case location == "header" && strings.EqualFold(name, "Content-Type"):
 		s.ContentType = api.Ptr(string(value))
 	}
 	return true
