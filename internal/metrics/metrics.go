@@ -1,0 +1,221 @@
+// Package metrics is what millrace measures about itself: one registry in
+// Prometheus' form, and traces by OpenTelemetry's standard variables.
+//
+// The one idea: whoever does the work declares what it reports in an interface
+// of its own package, and this package implements all of them. What has
+// unbounded many values as a label (streams, shards, consumers) has a bound on
+// how many get series of their own; the rest are counted together under the
+// name other, so that no client can make the server remember without end.
+//
+// Start reading at Registry; streams.go has the series of streams and shards.
+package metrics
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/millrace/millrace/internal/quota"
+	"github.com/millrace/millrace/internal/wire"
+)
+
+// Options bound the number of series.
+type Options struct {
+	Streams int // streams with series of their own
+	Shards  int // shards, and likewise consumers, over all streams
+	Version string
+}
+
+// Registry holds everything that is measured. Its methods may be called
+// concurrently.
+type Registry struct {
+	prometheus *prometheus.Registry
+	Streams    *Streams
+
+	requests, bytesIn, bytesOut *prometheus.CounterVec
+	seconds                     *prometheus.HistogramVec
+	connections                 prometheus.Gauge
+	accepted, turnedAway        prometheus.Counter
+
+	syncSeconds                  prometheus.Histogram
+	syncBytes, syncAppends       prometheus.Counter
+	writeFailures                prometheus.Counter
+	sealSeconds                  prometheus.Histogram
+	sealedBytes                  prometheus.Counter
+	diskFull, readOnly           prometheus.Gauge
+	appendSeconds                prometheus.Histogram
+	appendBatches, appendRecords prometheus.Counter
+	appendBytes, appendFailures  prometheus.Counter
+	waitSeconds                  prometheus.Histogram
+	waitsAbandoned               prometheus.Counter
+}
+
+const namespace = "millrace"
+
+// latencies suit operations between a tenth of a millisecond and a minute.
+var latencies = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 60}
+
+// New makes a registry with everything in it at zero.
+func New(o Options) *Registry {
+	p := prometheus.NewRegistry()
+	r := &Registry{prometheus: p, Streams: newStreams(o.Streams, o.Shards)}
+	add := func(c prometheus.Collector) { p.MustRegister(c) }
+	counter := func(subsystem, name, help string) prometheus.Counter {
+		c := prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Subsystem: subsystem, Name: name, Help: help})
+		add(c)
+		return c
+	}
+	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
+		c := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, labels)
+		add(c)
+		return c
+	}
+	gauge := func(subsystem, name, help string) prometheus.Gauge {
+		g := prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Subsystem: subsystem, Name: name, Help: help})
+		add(g)
+		return g
+	}
+	histogram := func(subsystem, name, help string) prometheus.Histogram {
+		h := prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: namespace, Subsystem: subsystem, Name: name, Help: help, Buckets: latencies})
+		add(h)
+		return h
+	}
+
+	r.requests = counters("requests_total", "Requests by operation and error code; code is empty for good replies.", "operation", "code", "encoding", "http")
+	r.bytesIn = counters("request_bytes_total", "Bytes of request bodies.", "operation")
+	r.bytesOut = counters("reply_bytes_total", "Bytes of reply bodies.", "operation")
+	r.seconds = prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: namespace, Name: "request_seconds",
+		Help: "Time from a request's headers to the end of its reply. Event streams are not counted.", Buckets: latencies}, []string{"operation"})
+	add(r.seconds)
+	r.connections = gauge("", "connections", "Open connections on the API ports.")
+	r.accepted = counter("", "connections_accepted_total", "Connections opened.")
+	r.turnedAway = counter("", "connections_refused_total", "Connections closed at once because there were too many.")
+
+	r.syncSeconds = histogram("log", "sync_seconds", "Time of one durable write to the log.")
+	r.syncBytes = counter("log", "sync_bytes_total", "Bytes written to the log, padding included.")
+	r.syncAppends = counter("log", "sync_appends_total", "Appends that durable writes carried.")
+	r.writeFailures = counter("log", "write_failures_total", "Failed writes to the log.")
+	r.sealSeconds = histogram("log", "seal_seconds", "Time to turn a log segment into sealed files.")
+	r.sealedBytes = counter("log", "sealed_bytes_total", "Bytes of log segments that were sealed.")
+	r.diskFull = gauge("log", "disk_full", "1 while appends are refused for lack of space.")
+	r.readOnly = gauge("log", "read_only", "1 after a write failed in a way that ended writing.")
+	r.appendSeconds = histogram("log", "append_seconds", "Time an append took in the engine.")
+	r.appendBatches = counter("log", "append_batches_total", "Batches stored.")
+	r.appendRecords = counter("log", "append_records_total", "Records stored.")
+	r.appendBytes = counter("log", "append_bytes_total", "Payload bytes stored.")
+	r.appendFailures = counter("log", "append_failures_total", "Appends that failed as a whole.")
+	r.waitSeconds = histogram("log", "admission_seconds", "Time appends waited for memory, if they did.")
+	r.waitsAbandoned = counter("log", "admission_abandoned_total", "Appends that gave up waiting for memory.")
+
+	info := prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: "build_info", Help: "1, with the version as a label.", ConstLabels: prometheus.Labels{"version": o.Version}})
+	info.Set(1)
+	add(info)
+	add(collectors.NewGoCollector())
+	add(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	add(r.Streams)
+	return r
+}
+
+// Handler serves the registry.
+func (r *Registry) Handler() http.Handler {
+	return promhttp.HandlerFor(r.prometheus, promhttp.HandlerOpts{Registry: r.prometheus, MaxRequestsInFlight: 4})
+}
+
+// Limiter adds the counts of the limits.
+func (r *Registry) Limiter(l *quota.Limiter) { r.prometheus.MustRegister(&limits{l}) }
+
+type limits struct{ limiter *quota.Limiter }
+
+var (
+	withinDesc   = prometheus.NewDesc(namespace+"_limit_within_total", "What was asked for within the API's limits, by kind.", []string{"kind"}, nil)
+	exceededDesc = prometheus.NewDesc(namespace+"_limit_exceeded_total", "What was asked for beyond the API's limits, by kind; refused if they are enforced.", []string{"kind"}, nil)
+)
+
+func (l *limits) Describe(ch chan<- *prometheus.Desc) { ch <- withinDesc; ch <- exceededDesc }
+
+func (l *limits) Collect(ch chan<- prometheus.Metric) {
+	for kind, n := range l.limiter.Counts() {
+		ch <- prometheus.MustNewConstMetric(withinDesc, prometheus.CounterValue, float64(n.Allowed), kind.String())
+		ch <- prometheus.MustNewConstMetric(exceededDesc, prometheus.CounterValue, float64(n.Exceeded), kind.String())
+	}
+}
+
+// Request counts a request. Operation names and codes come from tables, not
+// from clients, so their number is bounded.
+func (r *Registry) Request(o *wire.Outcome) {
+	name := "other"
+	streaming := false
+	if op := o.Call.Operation; op != nil {
+		name, streaming = op.Name, op.Streaming
+	}
+	r.requests.WithLabelValues(name, o.Code, o.Encoding, strconv.Itoa(o.Major)).Inc()
+	r.bytesIn.WithLabelValues(name).Add(float64(o.BytesIn))
+	r.bytesOut.WithLabelValues(name).Add(float64(o.BytesOut))
+	if !streaming {
+		r.seconds.WithLabelValues(name).Observe(o.Duration.Seconds())
+	}
+}
+
+// Connection is wire.ServerOptions.OnConnection.
+func (r *Registry) Connection(delta int) {
+	switch delta {
+	case 0:
+		r.turnedAway.Inc()
+	case 1:
+		r.accepted.Inc()
+		r.connections.Inc()
+	default:
+		r.connections.Dec()
+	}
+}
+
+// GroupWritten implements the embedded engine's Metrics, with the three after it.
+func (r *Registry) GroupWritten(took time.Duration, bytes, appends int) {
+	r.syncSeconds.Observe(took.Seconds())
+	r.syncBytes.Add(float64(bytes))
+	r.syncAppends.Add(float64(appends))
+}
+
+// WriteFailed counts a failed write.
+func (r *Registry) WriteFailed(error) { r.writeFailures.Inc() }
+
+// SegmentSealed counts a sealed segment.
+func (r *Registry) SegmentSealed(took time.Duration, bytes int64) {
+	r.sealSeconds.Observe(took.Seconds())
+	r.sealedBytes.Add(float64(bytes))
+}
+
+// StateChanged shows whether appends are refused.
+func (r *Registry) StateChanged(full, readOnly bool) {
+	set := func(g prometheus.Gauge, on bool) {
+		g.Set(0)
+		if on {
+			g.Set(1)
+		}
+	}
+	set(r.diskFull, full)
+	set(r.readOnly, readOnly)
+}
+
+// AppendDone implements the shard log's Metrics, with AppendWaited.
+func (r *Registry) AppendDone(batches, records int, bytes int64, took time.Duration, err error) {
+	r.appendSeconds.Observe(took.Seconds())
+	r.appendBatches.Add(float64(batches))
+	r.appendRecords.Add(float64(records))
+	r.appendBytes.Add(float64(bytes))
+	if err != nil {
+		r.appendFailures.Inc()
+	}
+}
+
+// AppendWaited counts a wait for admission.
+func (r *Registry) AppendWaited(took time.Duration, err error) {
+	r.waitSeconds.Observe(took.Seconds())
+	if err != nil {
+		r.waitsAbandoned.Inc()
+	}
+}
