@@ -1,0 +1,191 @@
+"""Calls Kinesis through boto3 or the AWS CLI, as told line by line.
+
+Each line of standard input is {"op": name, "in": {...}}; each line of standard
+output answers one. Bytes are {"$blob": base64}, times {"$time": milliseconds}.
+"""
+
+import base64
+import contextlib
+import datetime
+import io
+import json
+import os
+import sys
+
+import botocore.exceptions
+import botocore.session
+from botocore import xform_name
+
+EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
+
+
+def decode(value):
+    if isinstance(value, dict):
+        if "$blob" in value:
+            return base64.b64decode(value["$blob"])
+        if "$time" in value:
+            return EPOCH + datetime.timedelta(milliseconds=value["$time"])
+        return {k: decode(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [decode(v) for v in value]
+    return value
+
+
+def encode(value):
+    if isinstance(value, bytes):
+        return {"$blob": base64.b64encode(value).decode()}
+    if isinstance(value, datetime.datetime):
+        return {"$time": round((value - EPOCH).total_seconds() * 1000)}
+    if isinstance(value, dict):
+        return {k: encode(v) for k, v in value.items() if k != "ResponseMetadata"}
+    if isinstance(value, list):
+        return [encode(v) for v in value]
+    return value
+
+
+def failure(error):
+    text = error.response.get("Error", {})
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return {"code": text.get("Code", ""), "message": text.get("Message", ""), "status": status}
+
+
+class Boto3:
+    """The SDK's client."""
+
+    def __init__(self):
+        import boto3
+        from botocore.config import Config
+
+        self.client = boto3.client(
+            "kinesis",
+            endpoint_url=os.environ["ENDPOINT"],
+            verify=os.environ.get("CA") or None,
+            config=Config(
+                parameter_validation=False,
+                retries={"total_max_attempts": 1},
+                read_timeout=60,
+            ),
+        )
+
+    def call(self, request):
+        method = getattr(self.client, xform_name(request["op"]), None)
+        if method is None:
+            return {"unknown": True}
+        try:
+            out = method(**decode(request["in"]))
+            if request["op"] != "SubscribeToShard":
+                return {"out": encode(out)}
+            return {"out": self.events(out["EventStream"], request.get("records", 0))}
+        except botocore.exceptions.ClientError as error:
+            return {"error": failure(error)}
+
+    def events(self, stream, wanted):
+        events, records = [], 0
+        try:
+            for event in stream:
+                body = event["SubscribeToShardEvent"]
+                events.append(encode(body))
+                records += len(body["Records"])
+                if wanted and records >= wanted:
+                    stream.close()
+                    return {"Events": events, "Ended": False}
+        except botocore.exceptions.EventStreamError as error:
+            return {"Events": events, "Ended": True, "Failure": failure(error)}
+        return {"Events": events, "Ended": True}
+
+
+class CommandLine:
+    """The AWS CLI, run inside this process once per call."""
+
+    def __init__(self):
+        import awscli.botocore.session as session
+        from awscli.clidriver import create_clidriver
+
+        self.create = create_clidriver
+        self.model = session.get_session().get_service_model("kinesis")
+        self.driver = create_clidriver()
+
+    # The CLI takes bytes as base64 in JSON input when told so, and times as
+    # text.
+    def argument(self, value):
+        if isinstance(value, dict):
+            if "$blob" in value:
+                return value["$blob"]
+            if "$time" in value:
+                return decode(value).isoformat()
+            return {k: self.argument(v) for k, v in value.items()}
+        if isinstance(value, list):
+            return [self.argument(v) for v in value]
+        return value
+
+    # The CLI prints bytes as base64 and times as text or seconds; the model
+    # tells which is which.
+    def result(self, value, shape):
+        if shape is None:
+            return value
+        kind = shape.type_name
+        if kind == "structure":
+            return {k: self.result(v, shape.members.get(k)) for k, v in value.items()}
+        if kind == "list":
+            return [self.result(v, shape.member) for v in value]
+        if kind == "blob":
+            return {"$blob": value}
+        if kind == "timestamp":
+            if isinstance(value, str):
+                value = datetime.datetime.fromisoformat(value).timestamp()
+            return {"$time": round(value * 1000)}
+        return value
+
+    def call(self, request):
+        op = request["op"]
+        if op not in self.model.operation_names or op == "SubscribeToShard":
+            return {"unknown": True}
+        arguments = [
+            "kinesis",
+            xform_name(op, "-"),
+            "--endpoint-url",
+            os.environ["ENDPOINT"],
+            "--output",
+            "json",
+            "--no-paginate",
+            "--cli-input-json",
+            json.dumps(self.argument(request["in"])),
+        ]
+        operation = self.model.operation_model(op)
+        pageable = {"DescribeStream", "ListShards", "ListStreams", "ListStreamConsumers", "ListChannels", "ListQueues"}
+        if op not in pageable:
+            arguments.remove("--no-paginate")
+        if os.environ.get("CA"):
+            arguments += ["--ca-bundle", os.environ["CA"]]
+        out, err = io.StringIO(), io.StringIO()
+        try:
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                status = self.driver.main(arguments)
+        except SystemExit as end:
+            status = end.code
+        if status == 0:
+            text = out.getvalue().strip()
+            return {"out": self.result(json.loads(text) if text else {}, operation.output_shape)}
+        text = err.getvalue().strip()
+        if "An error occurred (" in text:
+            code, message = text.split("An error occurred (", 1)[1].split("): ", 1) if "): " in text else (text.split("(", 1)[1].split(")")[0], "")
+            code = code.split(")")[0]
+            if message == "Unknown":
+                message = ""
+            return {"error": {"code": code, "message": message, "status": 0}}
+        return {"error": {"code": "ClientSide", "message": text, "status": 0}}
+
+
+def main():
+    client = {"boto3": Boto3, "cli": CommandLine}[sys.argv[1]]()
+    answers = sys.stdout
+    for line in sys.stdin:
+        try:
+            answer = client.call(json.loads(line))
+        except Exception as error:  # reported to the test, which fails on it
+            answer = {"error": {"code": "ClientSide", "message": repr(error), "status": 0}}
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+main()
