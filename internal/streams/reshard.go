@@ -283,8 +283,8 @@ func (s *Service) finishScale(ctx context.Context, st *stream) (done bool, err e
 	}
 	left := remainingLogs(st.record.Pending)
 	record := settled(st.record)
-	if change := p.Change; change != nil && change.WarmCurrent != nil {
-		record.WarmCurrent = *change.WarmCurrent
+	if p.Change != nil {
+		record.set(p.Change)
 	}
 	conflict, err := s.commit(ctx, st.update(record))
 	if !conflict && err == nil && len(left) > 0 {

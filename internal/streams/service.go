@@ -77,6 +77,7 @@ func (s *Service) nudge() {
 // Run finishes changes that take time, or that a stop or a failure interrupted,
 // removes what has expired, and lets on-demand streams grow, until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
+	s.resumeChannels(ctx)
 	trim := time.NewTicker(s.trimEvery)
 	defer trim.Stop()
 	var grow <-chan time.Time

@@ -2,7 +2,6 @@ package streams
 
 import (
 	"cmp"
-	"errors"
 	"log/slog"
 	"slices"
 	"strconv"
@@ -97,6 +96,8 @@ type Service struct {
 	finishing finishing
 	tokens    tokenKey // seals page tokens
 	queues    queueHooks
+	scaling   scalerState
+	closeOnce sync.Once
 
 	dataPlane // what DATA keeps: iterators, subscriptions, ciphers
 }
@@ -394,11 +395,6 @@ func parseShardID(raw string) (index uint32, ok bool) {
 // Close ends the watch of the metadata. Call it after Run has returned and no
 // call is in flight.
 func (s *Service) Close() error {
-	s.closeOnce.Do(func() {
-		s.cancel()
-	})
+	s.closeOnce.Do(s.cancel)
 	return nil
 }
-
-// onceCloser is embedded so that Close may be called twice.
-type onceCloser struct{ closeOnce sync.Once }

@@ -224,6 +224,13 @@ func (s *Service) finishSetting(ctx context.Context, st *stream) (done bool, err
 			return false, err
 		}
 	}
+	record.set(change)
+	conflict, err := s.commit(ctx, st.update(record))
+	return !conflict, err
+}
+
+// set lets settings other than the retention period take effect.
+func (record *streamRecord) set(change *settings) {
 	if change.Mode != nil {
 		record.Mode = *change.Mode
 		if record.Mode == kinesis.StreamModeProvisioned {
@@ -242,8 +249,6 @@ func (s *Service) finishSetting(ctx context.Context, st *stream) (done bool, err
 	if change.KeyID != nil {
 		record.KeyID, record.DataKey = *change.KeyID, change.DataKey
 	}
-	conflict, err := s.commit(ctx, st.update(record))
-	return !conflict, err
 }
 
 // deleteChunk is how many metadata records or logs go at a time.

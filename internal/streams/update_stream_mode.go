@@ -50,17 +50,21 @@ func (s *Service) UpdateStreamMode(ctx context.Context, call *api.Call, in *kine
 		}
 		record.ModeSwitches = addUse(recent, s.now(), 2)
 		t := transition{Kind: kindSetting, Change: &settings{Mode: &mode}}
+		if warm := api.Val(in.WarmThroughputMiBps); warm > 0 {
+			record.WarmTarget, t.Change.WarmCurrent = warm, &warm
+			if more := int(warm) - len(st.open); more > 0 {
+				if use.open+more > s.maxShards {
+					return nil, shardLimit(st.account, st.region, use.open, s.maxShards, more)
+				}
+				t.Kind, t.Target, t.From = kindScale, uint32(warm), uint32(len(st.open))
+			}
+		}
 		conflict, err := s.begin(ctx, st, record, t, touchAccount(account, use.account, nil))
 		if err != nil {
 			return nil, err
 		}
 		if conflict {
 			continue
-		}
-		if warm := api.Val(in.WarmThroughputMiBps); warm > 0 && s.stateDelay == 0 {
-			if _, err := s.UpdateStreamWarmThroughput(ctx, call, &kinesis.UpdateStreamWarmThroughputInput{StreamARN: in.StreamARN, WarmThroughputMiBps: &warm}); err != nil {
-				return nil, err
-			}
 		}
 		return &kinesis.UpdateStreamModeOutput{}, nil
 	}
