@@ -10,6 +10,9 @@ import (
 	"github.com/millrace/millrace/internal/shardlog/driver"
 )
 
+// maxScratchOps is how many decoded operations apply keeps room for.
+const maxScratchOps = 1 << 12
+
 // run stores what is queued and applies the log until Close or a failure. It
 // is the only one who changes applied.
 func (s *Store) run() {
@@ -186,8 +189,10 @@ func (s *Store) applyLocked(index driver.Index, c *commit) ([]Change, error) {
 		}
 		return nil, &driver.CorruptError{File: fmt.Sprintf("metadata log, index %d", index), Reason: err.Error()}
 	}
-	s.ops = ops
-	defer clear(ops) // they point into a buffer that others reuse or want to forget
+	if cap(ops) <= maxScratchOps {
+		s.ops = ops
+		defer clear(ops) // they point into a buffer that others reuse or want to forget
+	}
 	s.applied = index
 	s.logged += int64(len(c.command))
 	c.version = Version(index)

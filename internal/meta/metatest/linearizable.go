@@ -23,7 +23,7 @@ import (
 func Linearizable(t *testing.T, fresh func(t testing.TB) Environment) {
 	histories, lives := 8, 4
 	if Torture() {
-		histories, lives = 300, 8
+		histories, lives = 1500, 8
 	}
 	for seed := range histories {
 		h := &recorder{start: time.Now(), values: map[meta.Version]string{}}
