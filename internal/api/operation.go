@@ -128,9 +128,9 @@ type HTTPOutput interface {
 // StreamingBody is implemented by shapes whose body is raw bytes.
 type StreamingBody interface {
 	Shape
-	// Body is what to send, nil for nothing; SetBody is what was received.
-	Body() io.ReadCloser
-	SetBody(r io.ReadCloser)
+	// StreamBody is what to send, nil for nothing; SetStreamBody is what was received.
+	StreamBody() io.ReadCloser
+	SetStreamBody(r io.ReadCloser)
 }
 
 // GeneratorVersion is the version of the generator whose code this package fits.

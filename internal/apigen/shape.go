@@ -111,8 +111,8 @@ func (g *generator) structType(s *shape) {
 	}
 	if s.payload != "" {
 		field := upperFirst(s.payload)
-		g.p("// Body is the raw body.\nfunc (s *%s) Body() io.ReadCloser { return s.%s }\n", s.goName, field)
-		g.p("// SetBody sets the raw body.\nfunc (s *%s) SetBody(r io.ReadCloser) { s.%s = r }\n", s.goName, field)
+		g.p("// StreamBody is the raw body.\nfunc (s *%s) StreamBody() io.ReadCloser { return s.%s }\n", s.goName, field)
+		g.p("// SetStreamBody sets the raw body.\nfunc (s *%s) SetStreamBody(r io.ReadCloser) { s.%s = r }\n", s.goName, field)
 	}
 }
 

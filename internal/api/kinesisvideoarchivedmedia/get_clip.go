@@ -161,8 +161,8 @@ func (s *GetClipOutput) HTTPValues(set func(location, name, value string)) {
 	}
 }
 
-// Body is the raw body.
-func (s *GetClipOutput) Body() io.ReadCloser { return s.Payload }
+// StreamBody is the raw body.
+func (s *GetClipOutput) StreamBody() io.ReadCloser { return s.Payload }
 
-// SetBody sets the raw body.
-func (s *GetClipOutput) SetBody(r io.ReadCloser) { s.Payload = r }
+// SetStreamBody sets the raw body.
+func (s *GetClipOutput) SetStreamBody(r io.ReadCloser) { s.Payload = r }

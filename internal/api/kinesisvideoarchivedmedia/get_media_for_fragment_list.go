@@ -161,8 +161,8 @@ func (s *GetMediaForFragmentListOutput) HTTPValues(set func(location, name, valu
 	}
 }
 
-// Body is the raw body.
-func (s *GetMediaForFragmentListOutput) Body() io.ReadCloser { return s.Payload }
+// StreamBody is the raw body.
+func (s *GetMediaForFragmentListOutput) StreamBody() io.ReadCloser { return s.Payload }
 
-// SetBody sets the raw body.
-func (s *GetMediaForFragmentListOutput) SetBody(r io.ReadCloser) { s.Payload = r }
+// SetStreamBody sets the raw body.
+func (s *GetMediaForFragmentListOutput) SetStreamBody(r io.ReadCloser) { s.Payload = r }

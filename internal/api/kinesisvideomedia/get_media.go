@@ -158,8 +158,8 @@ func (s *GetMediaOutput) HTTPValues(set func(location, name, value string)) {
 	}
 }
 
-// Body is the raw body.
-func (s *GetMediaOutput) Body() io.ReadCloser { return s.Payload }
+// StreamBody is the raw body.
+func (s *GetMediaOutput) StreamBody() io.ReadCloser { return s.Payload }
 
-// SetBody sets the raw body.
-func (s *GetMediaOutput) SetBody(r io.ReadCloser) { s.Payload = r }
+// SetStreamBody sets the raw body.
+func (s *GetMediaOutput) SetStreamBody(r io.ReadCloser) { s.Payload = r }

@@ -132,7 +132,7 @@ func Encode(dst []byte, v api.Shape, set func(location, name, value string)) (bo
 		out.HTTPValues(set)
 	}
 	if raw, ok := v.(api.StreamingBody); ok {
-		return dst, raw.Body()
+		return dst, raw.StreamBody()
 	}
 	return awsjson.Append(dst, v), nil
 }
