@@ -287,6 +287,55 @@ func TestTailLosesNoWakeUp(t *testing.T) {
 	group.Wait()
 }
 
+// interrupted runs a function within Bounds, after the answer is decided.
+type interrupted struct {
+	driver.Driver
+	between func()
+}
+
+func (d *interrupted) Bounds(ctx context.Context, id driver.ShardID) (driver.Bounds, error) {
+	bounds, err := d.Driver.Bounds(ctx, id)
+	if f := d.between; f != nil {
+		d.between = nil
+		f()
+	}
+	return bounds, err
+}
+
+func TestTailHearsOfWhatHappensWhileItLooks(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		do   func(log *shardlog.Log) error
+	}{
+		{"append", func(log *shardlog.Log) error { return appendOne(log, 1, "a") }},
+		{"deletion", func(log *shardlog.Log) error { return log.Delete(context.Background(), 1) }},
+		{"end", func(log *shardlog.Log) error { return log.Close() }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			d := &interrupted{Driver: memory.New(memory.Options{})}
+			log := shardlog.New(d, shardlog.Options{})
+			defer log.Close()
+			if err := log.Create(t.Context(), []driver.Shard{{ID: 1}}); err != nil {
+				t.Fatal(err)
+			}
+			d.between = func() {
+				if err := test.do(log); err != nil {
+					t.Error(err)
+				}
+			}
+			next, changed := log.Tail(1)
+			if next != 1 {
+				t.Fatalf("next is %d", next)
+			}
+			select {
+			case <-changed:
+			default:
+				t.Error("nobody would ever tell")
+			}
+		})
+	}
+}
+
 func TestWaitersThatWentAwayAreForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ids := make([]driver.ShardID, 1000)
