@@ -40,10 +40,6 @@ func New(o Options) (*Service, error) {
 		s.channels = noDelivery{}
 	}
 	s.limits.setDefaults()
-	s.queues = queueHooks{
-		count:    func(uint64) int { return 0 },
-		resource: func(string) (resource, bool) { return resource{}, false },
-	}
 	if err := s.openTokenKey(context.Background()); err != nil {
 		return nil, err
 	}
@@ -58,6 +54,10 @@ func New(o Options) (*Service, error) {
 	if err != nil {
 		s.cancel()
 		return nil, fmt.Errorf("open streams: %w", err)
+	}
+	if err := s.queues.open(s); err != nil {
+		s.cancel()
+		return nil, fmt.Errorf("open queues: %w", err)
 	}
 	if err := s.initDataPlane(); err != nil {
 		s.cancel()
@@ -96,6 +96,9 @@ func (s *Service) Run(ctx context.Context) error {
 		case <-s.wake:
 		case <-trim.C:
 			s.trim(ctx)
+			if err := s.queues.sweep(ctx); err != nil && ctx.Err() == nil {
+				s.logger.Error("sweep queues", "error", err)
+			}
 		case <-grow:
 			s.scale(ctx)
 		}

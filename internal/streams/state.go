@@ -95,21 +95,11 @@ type Service struct {
 	wake      chan struct{} // tells Run that there is a new transition; capacity 1
 	finishing finishing
 	tokens    tokenKey // seals page tokens
-	queues    queueHooks
+	queues    queues   // stand on streams: they count as consumers, and keep theirs from being deleted or provisioned
 	scaling   scalerState
 	closeOnce sync.Once
 
 	dataPlane // what DATA keeps: iterators, subscriptions, ciphers
-}
-
-// queueHooks is how queues, which stand on streams, take part in the rules of
-// streams. They are set once, before the first call, and never nil.
-type queueHooks struct {
-	// count is how many queues a stream has, in any state. They count as
-	// consumers and keep their stream from being deleted or provisioned.
-	count func(streamID uint64) int
-	// resource resolves a queue's ARN for tags and policies.
-	resource func(arn string) (resource, bool)
 }
 
 // stream is one state of one incarnation of a stream. It is immutable: a change
@@ -392,9 +382,12 @@ func parseShardID(raw string) (index uint32, ok bool) {
 	return uint32(n), true
 }
 
-// Close ends the watch of the metadata. Call it after Run has returned and no
+// Close ends the watches of the metadata. Call it after Run has returned and no
 // call is in flight.
 func (s *Service) Close() error {
-	s.closeOnce.Do(s.cancel)
+	s.closeOnce.Do(func() {
+		s.queues.cancel()
+		s.cancel()
+	})
 	return nil
 }
