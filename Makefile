@@ -1,0 +1,54 @@
+# What there is to do here. Everything works on a fresh clone with Go alone,
+# except what says otherwise; what tests and benchmarks need besides Go is
+# installed into .cache/ of this checkout by scripts/install.
+
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@2026.1
+GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@latest
+FUZZTIME   ?= 10s
+ARGS       ?=
+
+.DEFAULT_GOAL := build
+.PHONY: build run test unit conformance reliability lint check generate bench torture fuzz-short clean
+
+build: ## the binary, in bin/
+	go build -trimpath -o bin/millrace ./cmd/millrace
+
+run: ## a server on the default ports, its data in ./data
+	go run ./cmd/millrace serve $(ARGS)
+
+test: check unit conformance reliability ## everything that must be green
+
+unit: ## tests of the main module, with the race detector
+	go test -race -timeout 10m ./...
+	cd bench && go vet ./... && go test ./...
+
+conformance: build ## official SDKs against the binary (needs Python, Node.js, Java and Maven)
+	scripts/install python node java
+	cd test && MILLRACE_BINARY=$(CURDIR)/bin/millrace go test -timeout 10m -v ./conformance/...
+
+reliability: build ## the short forms of the reliability suite
+	cd test && MILLRACE_BINARY=$(CURDIR)/bin/millrace go test -timeout 10m -v ./reliability/...
+
+check: ## formatting, vet, staticcheck
+	scripts/check gofmt vet staticcheck
+
+lint: ## check, and known vulnerabilities where the database can be reached
+	scripts/check gofmt vet staticcheck govulncheck
+
+generate: ## types, codecs and tables from model/
+	go generate ./...
+	gofmt -l internal/api model
+
+bench: build ## the rows of docs/performance.md, measured on this machine
+	scripts/install kinesalite ferrokinesis || echo "bench: a peer is missing and its row is left out"
+	cd bench && go run . -binary $(CURDIR)/bin/millrace -cache $(CURDIR)/.cache $(ARGS)
+
+torture: build ## the long forms: about two hours
+	go test -race -timeout 60m -tags torture ./internal/...
+	cd test && MILLRACE_BINARY=$(CURDIR)/bin/millrace MILLRACE_TORTURE=1 go test -timeout 120m -v ./reliability/...
+
+fuzz-short: ## every fuzz target for FUZZTIME
+	scripts/fuzz $(FUZZTIME)
+
+clean:
+	rm -rf bin .cache

@@ -1,0 +1,493 @@
+package millrace_test
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "rewrite checked-in lists")
+
+const module = "github.com/millrace/millrace"
+
+// imports is the picture of which package may import which. A name ending in
+// /... stands for everything below it. Every edge has its reason; an edge that
+// is not here does not exist.
+var imports = []struct{ from, to, why string }{
+	{"cmd/millrace", "internal/server", "main runs the server"},
+	{"cmd/millrace", "internal/config", "flags are fields of the configuration"},
+	{"cmd/millrace", "internal/cli", "main adds the client commands"},
+	{"cmd/millrace", "internal/certs", "the ca command prints the authority"},
+	{"cmd/millrace", "internal/shardlog/local", "backup, restore and verify work on a data directory"},
+	{"cmd/millrace", "internal/vfs", "backup, restore and verify work on a data directory"},
+
+	{"internal/server/...", "internal/...", "the composition root knows all names"},
+	{"internal/testkit/...", "internal/...", "it is the composition root of tests"},
+
+	{"internal/wire/...", "internal/api/...", "wire turns bytes into typed calls"},
+	{"internal/wire/...", "internal/wire/...", "the pipeline uses the codecs"},
+	{"internal/wire", "internal/sigv4", "the pipeline authenticates"},
+	{"internal/wire", "internal/iam", "the pipeline authorises"},
+	{"internal/wire", "internal/quota", "the pipeline admits"},
+
+	{"internal/sigv4", "internal/api", "a verified signature is a principal"},
+	{"internal/iam/...", "internal/api", "policies speak of principals"},
+	{"internal/iam/metastore", "internal/iam", "it keeps what iam works on"},
+	{"internal/iam/metastore", "internal/meta", "users and keys are metadata"},
+	{"internal/identity/...", "internal/iam", "roles and sessions are principals"},
+	{"internal/identity/...", "internal/api", "it answers calls"},
+	{"internal/identity/...", "internal/sigv4", "session keys verify signatures"},
+	{"internal/quota", "internal/api", "limits are counted per call"},
+
+	{"internal/streams/...", "internal/api/...", "the service implements the generated handler"},
+	{"internal/streams/...", "internal/shardlog", "records live in shard logs"},
+	{"internal/streams/...", "internal/shardlog/driver", "shard logs speak in the driver's types"},
+	{"internal/streams/...", "internal/meta", "streams are metadata"},
+	{"internal/streams/...", "internal/keyring", "records are encrypted with keys of the ring"},
+	{"internal/streams/...", "internal/quota", "shard limits are counted where records are"},
+	{"internal/keyring", "internal/meta", "wrapped keys are metadata"},
+	{"internal/keyring", "internal/vfs", "the master key is a file"},
+	{"internal/keyring", "internal/api/...", "key errors are modelled errors"},
+
+	{"internal/meta/...", "internal/shardlog", "metadata is a state machine fed by a shard log"},
+	{"internal/meta/...", "internal/shardlog/driver", "shard logs speak in the driver's types"},
+	{"internal/meta/...", "internal/vfs", "snapshots are files"},
+	{"internal/meta/metatest", "internal/meta", "it is the store's contract suite"},
+	{"internal/shardlog", "internal/shardlog/driver", "the log stands on a driver"},
+	{"internal/shardlog/local", "internal/shardlog/driver", "it is a driver"},
+	{"internal/shardlog/local", "internal/vfs", "the only door to the file system"},
+	{"internal/shardlog/memory", "internal/shardlog/driver", "it is a driver"},
+	{"internal/shardlog/shardlogtest", "internal/shardlog/...", "it is the drivers' contract suite"},
+	{"internal/shardlog/shardlogtest", "internal/vfs", "crashes are made in the file system"},
+
+	{"internal/apigen/...", "internal/apigen", "the command runs the generator"},
+	{"internal/api/...", "internal/api", "generated packages share one vocabulary"},
+
+	{"internal/metrics", "internal/api", "requests are counted by operation"},
+	{"internal/client", "internal/api/...", "the client speaks in generated types"},
+	{"internal/client", "internal/sigv4", "the client signs"},
+	{"internal/client", "internal/wire/awsjson", "the client encodes"},
+	{"internal/client", "internal/wire/eventstream", "the client reads fan-out streams"},
+	{"internal/cli", "internal/client", "commands are clients of the public API"},
+	{"internal/cli", "internal/api/...", "commands speak in generated types"},
+	{"internal/cli", "internal/aggregate", "tail shows the user records of an aggregate"},
+}
+
+// testOnly is what tests may import in addition.
+var testOnly = []struct{ to, why string }{
+	{"internal/testkit/...", "a real server inside a test"},
+	{"internal/shardlog/...", "a real log under whatever is tested"},
+	{"internal/vfs", "a file system in memory"},
+	{"internal/meta/...", "a real store under whatever is tested"},
+	{"internal/api/...", "calls to make"},
+	{"internal/wire/...", "every wire test runs in every protocol"},
+	{"internal/sigv4", "signed requests"},
+}
+
+func covers(pattern, name string) bool {
+	if base, ok := strings.CutSuffix(pattern, "/..."); ok {
+		return name == base || strings.HasPrefix(name, base+"/")
+	}
+	return pattern == name
+}
+
+// file is one parsed Go file of the main module.
+type file struct {
+	path    string // slash-separated, from the root
+	pkg     string // its folder
+	test    bool
+	raw     []byte
+	syntax  *ast.File
+	fileSet *token.FileSet
+}
+
+var skipped = map[string]bool{".git": true, ".cache": true, "node_modules": true, "data": true}
+
+// walk visits the files of the checkout that are its own.
+func walk(t *testing.T, visit func(name string, raw []byte)) {
+	t.Helper()
+	err := filepath.WalkDir(".", func(name string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && (skipped[d.Name()] || name == "bin"):
+			return filepath.SkipDir
+		case !d.Type().IsRegular():
+			return nil
+		}
+		raw, err := os.ReadFile(name)
+		if err == nil {
+			visit(filepath.ToSlash(name), raw)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// otherModule tells files of the test and benchmark modules.
+func otherModule(name string) bool {
+	return strings.HasPrefix(name, "test/") || strings.HasPrefix(name, "bench/")
+}
+
+func goFiles(t *testing.T) []file {
+	t.Helper()
+	var files []file
+	walk(t, func(name string, raw []byte) {
+		if !strings.HasSuffix(name, ".go") || strings.Contains(name, "/testdata/") {
+			return
+		}
+		set := token.NewFileSet()
+		syntax, err := parser.ParseFile(set, name, raw, parser.ParseComments)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		files = append(files, file{path: name, pkg: path.Dir(name), test: strings.HasSuffix(name, "_test.go"), raw: raw, syntax: syntax, fileSet: set})
+	})
+	return files
+}
+
+func TestImportsPointDown(t *testing.T) {
+	used := make([]bool, len(imports))
+	for _, f := range goFiles(t) {
+		if otherModule(f.path) || f.pkg == "." {
+			continue
+		}
+		for _, spec := range f.syntax.Imports {
+			name, _ := strconv.Unquote(spec.Path.Value)
+			to, ours := strings.CutPrefix(name, module+"/")
+			if !ours || to == f.pkg {
+				continue
+			}
+			allowed := false
+			for i, edge := range imports {
+				if covers(edge.from, f.pkg) && covers(edge.to, to) {
+					allowed, used[i] = true, true
+				}
+			}
+			if f.test {
+				for _, edge := range testOnly {
+					allowed = allowed || covers(edge.to, to)
+				}
+			}
+			if !allowed {
+				t.Errorf("%s imports %s: the table in repo_test.go has no such edge", f.path, to)
+			}
+		}
+	}
+	for i, edge := range imports {
+		if !used[i] {
+			t.Errorf("%s → %s (%s): nobody needs this edge any more", edge.from, edge.to, edge.why)
+		}
+	}
+}
+
+// TestEveryPackageIsExplained wants one package comment of substance in each.
+func TestEveryPackageIsExplained(t *testing.T) {
+	docs := map[string]string{}
+	for _, f := range goFiles(t) {
+		if f.pkg == "." || (f.test && docs[f.pkg] != "") {
+			continue
+		}
+		if _, ok := docs[f.pkg]; !ok && !f.test {
+			docs[f.pkg] = ""
+		}
+		if f.syntax.Doc != nil && !f.test {
+			docs[f.pkg] += f.syntax.Doc.Text()
+		}
+	}
+	const short = 120
+	empty := regexp.MustCompile(`^Package \w+ (contains|provides|implements) (the )?\w+\.?\s*$`)
+	for _, pkg := range slices.Sorted(maps.Keys(docs)) {
+		if doc := docs[pkg]; len(doc) < short || empty.MatchString(doc) {
+			t.Errorf("package %s says too little about itself: %q", pkg, doc)
+		}
+	}
+}
+
+func TestPackagesHaveNamesOfTheirOwn(t *testing.T) {
+	for _, f := range goFiles(t) {
+		switch path.Base(f.pkg) {
+		case "util", "utils", "common", "types", "mocks", "helpers":
+			t.Errorf("%s: a package is named for what it is about", f.path)
+		}
+	}
+}
+
+// forbidden is what must not be in any file of the checkout.
+var forbidden = []struct {
+	pattern *regexp.Regexp
+	why     string
+	except  *regexp.Regexp // of file names
+}{
+	{regexp.MustCompile(`(?i)\b(todo|fixme|xxx)\b[^#\n]*$`), "an open end without an issue", regexp.MustCompile(`^repo_test\.go$|^model/|package-lock\.json$`)},
+	{regexp.MustCompile(`/(work|root|home|Users)/[a-z]`), "a path of somebody's machine", regexp.MustCompile(`^repo_test\.go$|^packaging/|^model/`)},
+	{regexp.MustCompile(`/tmp/[a-z]+`), "a path of somebody's machine", regexp.MustCompile(`^repo_test\.go$|_test\.go$|^docs/|^README\.md$`)},
+	{regexp.MustCompile(`registry\.npmjs\.org|repo1?\.maven\.org|files\.pythonhosted\.org|proxy\.golang\.org|index\.crates\.io`), "a registry's host", regexp.MustCompile(`^repo_test\.go$`)},
+	{regexp.MustCompile(`(?i)\b(language model|chatgpt|copilot|claude)\b`), "how it was written", regexp.MustCompile(`^repo_test\.go$`)},
+}
+
+func TestNothingForbidden(t *testing.T) {
+	walk(t, func(name string, raw []byte) {
+		if bytes.IndexByte(raw[:min(len(raw), 8000)], 0) >= 0 || strings.HasSuffix(name, ".sum") || strings.Contains(name, "/testdata/") {
+			return
+		}
+		for i, line := range strings.Split(string(raw), "\n") {
+			for _, f := range forbidden {
+				if f.except.MatchString(name) {
+					continue
+				}
+				if found := f.pattern.FindString(line); found != "" {
+					t.Errorf("%s:%d: %q: %s", name, i+1, found, f.why)
+				}
+			}
+		}
+	})
+}
+
+var generatedHeader = regexp.MustCompile(`(?m)^// Code generated .* DO NOT EDIT\.$`)
+
+// TestGeneratedFilesSaySo also keeps hand-written files out of the generated
+// packages.
+func TestGeneratedFilesSaySo(t *testing.T) {
+	n := 0
+	for _, f := range goFiles(t) {
+		generated := generatedHeader.Match(f.raw[:bytes.Index(f.raw, []byte("package "))])
+		inside := strings.HasPrefix(f.pkg, "internal/api/")
+		switch {
+		case inside && !generated && !f.test:
+			t.Errorf("%s is written by hand among generated files", f.path)
+		case generated && !inside:
+			t.Errorf("%s is generated but not below internal/api", f.path)
+		}
+		if generated {
+			n++
+		}
+	}
+	if n == 0 {
+		t.Error("no generated file was found")
+	}
+}
+
+// naked are the places that may start a goroutine by hand, and why somebody
+// still waits for it.
+var naked = map[string]string{}
+
+func TestGoroutinesAreWaitedFor(t *testing.T) {
+	used := map[string]bool{}
+	for _, f := range goFiles(t) {
+		if f.test || otherModule(f.path) {
+			continue
+		}
+		function := ""
+		ast.Inspect(f.syntax, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.FuncDecl:
+				function = n.Name.Name
+			case *ast.GoStmt:
+				place := f.path + " " + function
+				used[place] = true
+				if naked[place] == "" {
+					t.Errorf("%s: go statement in %s; use an errgroup or WaitGroup.Go, or name it in repo_test.go with its reason",
+						f.fileSet.Position(n.Pos()), function)
+				}
+			}
+			return true
+		})
+	}
+	for place := range naked {
+		if !used[place] {
+			t.Errorf("%s starts no goroutine by hand any more", place)
+		}
+	}
+}
+
+var (
+	markdownLink = regexp.MustCompile(`\]\(([^)#\s]+)(#[^)]*)?\)`)
+	codeSpan     = regexp.MustCompile("`([^`\n]+)`")
+)
+
+// TestLinksResolve follows every relative link of every page.
+func TestLinksResolve(t *testing.T) {
+	walk(t, func(name string, raw []byte) {
+		if !strings.HasSuffix(name, ".md") {
+			return
+		}
+		for _, m := range markdownLink.FindAllStringSubmatch(string(raw), -1) {
+			if strings.Contains(m[1], "://") || strings.HasPrefix(m[1], "mailto:") {
+				continue
+			}
+			if _, err := os.Stat(filepath.Join(filepath.Dir(name), m[1])); err != nil {
+				t.Errorf("%s links to %s, which is not there", name, m[1])
+			}
+		}
+	})
+}
+
+// TestArchitectureNamesWhatExists checks the files and the identifiers of
+// ARCHITECTURE.md: a span with a slash or a file ending is a path, package.Name
+// is an exported identifier of some package of that name.
+func TestArchitectureNamesWhatExists(t *testing.T) {
+	raw, err := os.ReadFile("ARCHITECTURE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := bytes.Count(raw, []byte("\n")); n >= 300 {
+		t.Errorf("ARCHITECTURE.md has %d lines; it stays under 300", n)
+	}
+	declared := map[string]bool{}
+	for _, f := range goFiles(t) {
+		for _, d := range f.syntax.Decls {
+			switch d := d.(type) {
+			case *ast.FuncDecl:
+				declared[f.syntax.Name.Name+"."+d.Name.Name] = true
+			case *ast.GenDecl:
+				for _, s := range d.Specs {
+					switch s := s.(type) {
+					case *ast.TypeSpec:
+						declared[f.syntax.Name.Name+"."+s.Name.Name] = true
+					case *ast.ValueSpec:
+						for _, n := range s.Names {
+							declared[f.syntax.Name.Name+"."+n.Name] = true
+						}
+					}
+				}
+			}
+		}
+	}
+	isPath := regexp.MustCompile(`^[a-z.][\w./-]*(/|\.(go|md|yaml|json|txt))$|^(cmd|internal|model|test|bench|docs|packaging|scripts)/[\w./-]+$`)
+	isName := regexp.MustCompile(`^([a-z][a-z0-9]*)\.([A-Za-z]\w*)$`)
+	checked := 0
+	for _, m := range codeSpan.FindAllStringSubmatch(string(raw), -1) {
+		span := m[1]
+		switch {
+		case isPath.MatchString(span):
+			checked++
+			if _, err := os.Stat(strings.TrimSuffix(span, "/")); err != nil {
+				t.Errorf("ARCHITECTURE.md names %s, which is not there", span)
+			}
+		case isName.MatchString(span):
+			checked++
+			if !declared[span] {
+				t.Errorf("ARCHITECTURE.md names %s, which nobody declares", span)
+			}
+		}
+	}
+	if checked < 20 {
+		t.Errorf("only %d names were checked", checked)
+	}
+}
+
+// TestBinaryPackages makes the growth of the binary visible in review.
+func TestBinaryPackages(t *testing.T) {
+	command := exec.Command("go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", "./cmd/millrace")
+	command.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
+	command.Stderr = os.Stderr
+	out, err := command.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := slices.Sorted(slices.Values(strings.Fields(string(out))))
+	const list = "testdata/binary-packages.txt"
+	if *update {
+		if err := os.MkdirAll("testdata", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(list, []byte(strings.Join(got, "\n")+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	raw, err := os.ReadFile(list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := strings.Fields(string(raw))
+	for _, p := range got {
+		if !slices.Contains(want, p) {
+			t.Errorf("the binary contains %s, which %s does not list; go test -run BinaryPackages . -update", p, list)
+		}
+	}
+	for _, p := range want {
+		if !slices.Contains(got, p) {
+			t.Errorf("%s lists %s, which the binary no longer contains", list, p)
+		}
+	}
+}
+
+// TestDependenciesAreExplained wants a line in docs/dependencies.md for every
+// module outside the standard library that the code imports itself.
+func TestDependenciesAreExplained(t *testing.T) {
+	page, err := os.ReadFile("docs/dependencies.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mod, err := os.ReadFile("go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var modules []string
+	for _, m := range regexp.MustCompile(`(?m)^\s*([a-z0-9.-]+\.[a-z]+/\S+) v`).FindAllStringSubmatch(string(mod), -1) {
+		modules = append(modules, m[1])
+	}
+	direct := map[string]string{}
+	for _, f := range goFiles(t) {
+		if otherModule(f.path) {
+			continue
+		}
+		for _, spec := range f.syntax.Imports {
+			name, _ := strconv.Unquote(spec.Path.Value)
+			best := ""
+			for _, m := range modules {
+				if (name == m || strings.HasPrefix(name, m+"/")) && len(m) > len(best) {
+					best = m
+				}
+			}
+			if best != "" {
+				direct[best] = f.path
+			}
+		}
+	}
+	for _, m := range slices.Sorted(maps.Keys(direct)) {
+		if !bytes.Contains(page, []byte("`"+m+"`")) {
+			t.Errorf("%s (imported by %s) has no line in docs/dependencies.md", m, direct[m])
+		}
+	}
+	for _, m := range regexp.MustCompile("(?m)^\\| `([^`]+)` \\|").FindAllStringSubmatch(string(page), -1) {
+		if direct[m[1]] == "" {
+			t.Errorf("docs/dependencies.md explains %s, which nothing imports", m[1])
+		}
+	}
+}
+
+// TestEveryFormatHasItsPage wants the index of byte formats to be complete.
+func TestEveryFormatHasItsPage(t *testing.T) {
+	index, err := os.ReadFile("docs/formats/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pages, err := filepath.Glob("docs/formats/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range pages {
+		if name := filepath.Base(p); name != "README.md" && !bytes.Contains(index, []byte(fmt.Sprintf("(%s)", name))) {
+			t.Errorf("docs/formats/README.md does not list %s", name)
+		}
+	}
+}
