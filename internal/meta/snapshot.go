@@ -178,16 +178,28 @@ func (s *Store) listSnapshots() ([]driver.Index, error) {
 	if err := s.fs.MkdirAll("."); err != nil {
 		return nil, err
 	}
-	files, err := s.fs.ReadDir(".")
+	indexes, rest, err := findSnapshots(s.fs)
 	if err != nil {
 		return nil, err
 	}
-	var indexes []driver.Index
+	for _, name := range rest {
+		if err := s.fs.Remove(name); err != nil {
+			return nil, err
+		}
+	}
+	return indexes, nil
+}
+
+// findSnapshots returns the indexes of complete snapshots, newest first, and the
+// names of incomplete ones.
+func findSnapshots(fsys vfs.FS) (indexes []driver.Index, incomplete []string, err error) {
+	files, err := fsys.ReadDir(".")
+	if err != nil {
+		return nil, nil, err
+	}
 	for _, file := range files {
 		if strings.HasSuffix(file.Name, snapshotSuffix+temporarySuffix) {
-			if err := s.fs.Remove(file.Name); err != nil {
-				return nil, err
-			}
+			incomplete = append(incomplete, file.Name)
 		}
 		digits, ok := strings.CutSuffix(file.Name, snapshotSuffix)
 		if !ok {
@@ -199,7 +211,24 @@ func (s *Store) listSnapshots() ([]driver.Index, error) {
 	}
 	slices.Sort(indexes)
 	slices.Reverse(indexes)
-	return indexes, nil
+	return indexes, incomplete, nil
+}
+
+// VerifySnapshots reads every snapshot in fs from beginning to end and changes
+// nothing. It returns how many there are, and what is wrong with each that
+// cannot be used; a *driver.CorruptError names the file and the place.
+func VerifySnapshots(fs vfs.FS) (found int, err error) {
+	indexes, _, err := findSnapshots(fs)
+	if err != nil {
+		return 0, fmt.Errorf("verify metadata snapshots: %w", err)
+	}
+	var failures []error
+	for _, index := range indexes {
+		if _, _, err := readSnapshot(fs, snapshotName(index), index); err != nil {
+			failures = append(failures, err)
+		}
+	}
+	return len(indexes), errors.Join(failures...)
 }
 
 // removeSnapshots removes all snapshots but the given ones.

@@ -290,6 +290,27 @@ func TestDirectoriesThatCannotBeRightAreRefused(t *testing.T) {
 	}
 }
 
+func TestVerifyNamesEveryDamagedSnapshot(t *testing.T) {
+	_, fs, _ := twice(t)
+	if found, err := meta.VerifySnapshots(fs); found != 2 || err != nil {
+		t.Errorf("got %d, %v", found, err)
+	}
+	for _, name := range files(t, fs) {
+		data := read(t, fs, name)
+		data[len(data)-1] ^= 1
+		write(t, fs, name, data)
+	}
+	found, err := meta.VerifySnapshots(fs)
+	if found != 2 || err == nil {
+		t.Fatalf("got %d, %v", found, err)
+	}
+	for _, name := range files(t, fs) {
+		if !strings.Contains(err.Error(), "corrupt data in "+name) {
+			t.Errorf("%q does not name %s", err, name)
+		}
+	}
+}
+
 // A damaged only snapshot costs nothing while the log is whole.
 func TestWholeLogNeedsNoSnapshot(t *testing.T) {
 	log, fs := newLog(t), vfs.NewMemory()
