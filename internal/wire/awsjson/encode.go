@@ -170,6 +170,10 @@ func appendBase64(dst, b []byte) []byte {
 
 func appendString(dst []byte, s string) []byte {
 	dst = append(dst, '"')
+	if bare(s) {
+		dst = append(dst, s...)
+		return append(dst, '"')
+	}
 	done := 0
 	for i := 0; i < len(s); {
 		c := s[i]
@@ -211,4 +215,27 @@ func appendString(dst []byte, s string) []byte {
 	}
 	dst = append(dst, s[done:]...)
 	return append(dst, '"')
+}
+
+// bare reports whether s is ASCII that needs no escapes, eight bytes at a time.
+func bare(s string) bool {
+	const (
+		ones  = 0x0101010101010101
+		highs = 0x8080808080808080
+	)
+	for len(s) >= 8 {
+		w := uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |
+			uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
+		quote, slash := w^('"'*ones), w^('\\'*ones)
+		if ((w-0x20*ones)|(quote-ones)|(slash-ones)|w)&highs != 0 {
+			return false
+		}
+		s = s[8:]
+	}
+	for i := 0; i < len(s); i++ {
+		if !plain[s[i]] {
+			return false
+		}
+	}
+	return true
 }

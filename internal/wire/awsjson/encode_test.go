@@ -101,6 +101,20 @@ func TestStringsAndNumbers(t *testing.T) {
 			t.Errorf("%q: got %s, want %s", c.in, got, c.want)
 		}
 	}
+	// Every character at every place of a word.
+	for i := range 9 {
+		for c := range 256 {
+			b := []byte("abcdefghi")
+			b[i] = byte(c)
+			want := c >= 0x20 && c < 0x80 && c != '"' && c != '\\'
+			if got := bare(string(b)); got != want {
+				t.Errorf("%q: bare is %v", b, got)
+			}
+			if got := simple(b[:9]); got != (c >= 0x20 && c < 0x80 && c != '\\') {
+				t.Errorf("%q: simple is %v", b, got)
+			}
+		}
+	}
 	for _, c := range []struct {
 		in   float64
 		want string

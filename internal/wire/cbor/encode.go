@@ -2,19 +2,45 @@ package cbor
 
 import (
 	"math"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
 
 	"github.com/millrace/millrace/internal/api"
+	"github.com/millrace/millrace/internal/api/kinesis"
 )
 
 // Append writes v as a CBOR map behind dst. Structures have indefinite length,
 // as the service writes them; lists and maps have their count in front.
 func Append(dst []byte, v api.Shape) []byte {
-	e := encoder{dst: dst}
+	e := encoder{dst: grow(dst, v)}
 	v.EncodeTo(&e)
 	return e.dst
+}
+
+// grow makes room for the outputs that carry records, so that they are copied
+// only once.
+func grow(dst []byte, v api.Shape) []byte {
+	var records []kinesis.Record
+	switch v := v.(type) {
+	case *kinesis.GetRecordsOutput:
+		records = v.Records
+	case *kinesis.SubscribeToShardEvent:
+		records = v.Records
+	case *kinesis.PutRecordsOutput:
+		const entry = 160 // names and the usual lengths of shard ids and sequence numbers
+		return slices.Grow(dst, 256+entry*len(v.Records))
+	default:
+		return dst
+	}
+	const overhead = 160 // of a record: names, heads, the time
+	n := 1024
+	for i := range records {
+		r := &records[i]
+		n += overhead + len(r.Data) + len(api.Val(r.PartitionKey)) + len(api.Val(r.SequenceNumber))
+	}
+	return slices.Grow(dst, n)
 }
 
 // AppendError writes the body of an error reply behind dst: the code, the text if
