@@ -119,14 +119,18 @@ func appendChildShards(dst []byte, shards []kinesis.ChildShard) []byte {
 	return append(dst, ']')
 }
 
-func appendPutRecords(dst []byte, v *kinesis.PutRecordsOutput) []byte {
+func putRecordsSize(v *kinesis.PutRecordsOutput) int {
 	const entryOverhead = 80
 	n := 128
 	for i := range v.Records {
 		r := &v.Records[i]
 		n += entryOverhead + len(api.Val(r.SequenceNumber)) + len(api.Val(r.ShardId)) + len(api.Val(r.ErrorCode)) + len(api.Val(r.ErrorMessage))
 	}
-	dst = append(slices.Grow(dst, n), '{')
+	return n
+}
+
+func appendPutRecords(dst []byte, v *kinesis.PutRecordsOutput) []byte {
+	dst = append(slices.Grow(dst, putRecordsSize(v)), '{')
 	if v.FailedRecordCount != nil {
 		dst = append(dst, `"FailedRecordCount":`...)
 		dst = strconv.AppendInt(dst, int64(*v.FailedRecordCount), 10)
