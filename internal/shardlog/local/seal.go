@@ -1,0 +1,463 @@
+package local
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/millrace/millrace/internal/shardlog/driver"
+	"github.com/millrace/millrace/internal/vfs"
+)
+
+// maintain is the background work: it seals full segments, keeps a segment
+// ready, watches the free space, removes what expired and gives space back.
+func (l *Log) maintain() {
+	ticker := time.NewTicker(l.o.MaintenanceInterval)
+	defer ticker.Stop()
+	idle := 0
+	for {
+		tick := false
+		select {
+		case <-l.stopped.Done():
+			return
+		case <-l.background:
+			idle = 0
+		case <-ticker.C:
+			tick = true
+			if idle++; idle == 10 {
+				l.images.drain(0)
+			}
+		}
+		l.sealMu.Lock()
+		if tick {
+			l.checkSpace()
+		}
+		l.prepare()
+		l.sealAll(tick)
+		if tick {
+			l.reclaim()
+		}
+		l.sealMu.Unlock()
+	}
+}
+
+// Maintain does the periodic background work now, and returns when it is done:
+// full segments are sealed, expired files removed, space given back.
+func (l *Log) Maintain(ctx context.Context) error {
+	if l.closing.Load() {
+		return driver.ErrClosed
+	}
+	if l.o.ReadOnly {
+		return driver.ErrReadOnly
+	}
+	l.sealMu.Lock()
+	defer l.sealMu.Unlock()
+	l.checkSpace()
+	l.prepare()
+	l.sealAll(true)
+	l.reclaim()
+	return nil
+}
+
+// checkSpace refuses appends below the low watermark, and takes them again above.
+func (l *Log) checkSpace() {
+	low := false
+	if l.o.LowWatermarkBytes > 0 {
+		space, err := l.fs.Space()
+		low = err == nil && space.Free < uint64(l.o.LowWatermarkBytes)
+	}
+	l.setFull(low || l.noRoom)
+}
+
+func (l *Log) setFull(full bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.full == full {
+		return
+	}
+	l.full = full
+	if full {
+		l.o.Logger.Warn("disk is full; appends are refused until there is space")
+	} else {
+		l.o.Logger.Info("disk has space again; appends are taken")
+	}
+	l.o.Metrics.StateChanged(full, l.err == driver.ErrReadOnly)
+	l.wakeWaitersLocked()
+}
+
+// prepare keeps one segment ready while the current one fills.
+func (l *Log) prepare() {
+	l.mu.Lock()
+	want := l.err == nil && len(l.ready) == 0 && (l.current == nil || l.offset > l.current.size/4)
+	l.mu.Unlock()
+	if !want || len(l.spare) == 0 && l.slotCount >= l.o.SegmentCount {
+		return
+	}
+	s, err := l.prepareSegment()
+	if err != nil {
+		l.background1(err, "prepare log segment")
+		return
+	}
+	l.mu.Lock()
+	l.ready = append(l.ready, s)
+	l.wakeWaitersLocked()
+	l.mu.Unlock()
+	l.noRoom, l.sealFailures = false, 0
+}
+
+// background1 notes a failure of background work, which is tried again later. A
+// full disk stops appends until it succeeds; anything else, three times in a row,
+// makes the log read-only, because the ring would run out anyway.
+func (l *Log) background1(err error, what string) {
+	l.o.Logger.Error(what+" failed", "error", err)
+	if vfs.IsNoSpace(err) {
+		l.noRoom = true
+		l.setFull(true)
+		return
+	}
+	if l.sealFailures++; l.sealFailures >= 3 {
+		l.giveUp(err)
+	}
+}
+
+// takeReady takes a segment for a rescue: the ready one, or a new one outside the
+// ring's bound.
+func (l *Log) takeReady() (*segment, error) {
+	l.sealMu.Lock()
+	defer l.sealMu.Unlock()
+	l.mu.Lock()
+	if len(l.ready) > 0 {
+		s := l.ready[0]
+		l.ready = l.ready[1:]
+		l.mu.Unlock()
+		return s, nil
+	}
+	l.mu.Unlock()
+	return l.prepareSegment()
+}
+
+// prepareSegment makes the next use of a slot: a spare one, or a new file.
+// l.sealMu is held, so sequences are given in the order of use.
+func (l *Log) prepareSegment() (*segment, error) {
+	var sl *slot
+	if n := len(l.spare); n > 0 {
+		sl = l.spare[n-1]
+		l.spare = l.spare[:n-1]
+	} else {
+		made, err := l.newSlot()
+		if err != nil {
+			return nil, err
+		}
+		sl = made
+	}
+	s := &segment{slot: sl, sequence: l.sequence + 1, salt: newSalt(), size: l.o.SegmentBytes, end: blockBytes}
+	block := vfs.AlignedBuffer(blockBytes)
+	walHeader{state: segmentInUse, sequence: s.sequence, salt: s.salt, size: uint64(s.size)}.put(block)
+	if _, err := sl.file.WriteAt(block, 0); err != nil {
+		// Whatever is there now, the slot is not written again.
+		l.discard(sl)
+		return nil, fmt.Errorf("write header of %s: %w", sl.name, err)
+	}
+	l.sequence++
+	l.slots[sl.number].Store(s)
+	return s, nil
+}
+
+func (l *Log) walMode() vfs.Mode {
+	if l.o.Durability == DurabilityNone {
+		return vfs.Write
+	}
+	return vfs.Write | vfs.Durable
+}
+
+// newSlot makes a file of zeros. Zeros, not just reserved space: a first write to
+// reserved space changes the file's metadata, which makes every durable write
+// wait for the file system's journal.
+func (l *Log) newSlot() (_ *slot, err error) {
+	number := -1
+	for i := range l.slots {
+		if l.slots[i].Load() == nil && !slices.ContainsFunc(l.spare, func(s *slot) bool { return s.number == i }) {
+			if _, err := l.fs.Stat(slotName(i)); err != nil {
+				number = i
+				break
+			}
+		}
+	}
+	if number < 0 {
+		return nil, errors.New("no free number for a log segment")
+	}
+	sl := &slot{number: number, name: slotName(number)}
+	f, err := l.fs.Open(sl.name, vfs.Write|vfs.Create|vfs.Empty)
+	if err != nil {
+		return nil, fmt.Errorf("make %s: %w", sl.name, err)
+	}
+	defer func() {
+		if err != nil {
+			l.fs.Remove(sl.name)
+		}
+	}()
+	if err = f.Allocate(0, int64(l.o.SegmentBytes)); err == nil {
+		zeros := vfs.AlignedBuffer(min(1<<20, l.o.SegmentBytes))
+		for offset := 0; offset < l.o.SegmentBytes && err == nil; offset += len(zeros) {
+			_, err = f.WriteAt(zeros[:min(len(zeros), l.o.SegmentBytes-offset)], int64(offset))
+		}
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	if err == nil {
+		err = l.fs.SyncDir(walDir)
+	}
+	if err == nil {
+		sl.file, err = l.fs.Open(sl.name, l.walMode())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("make %s: %w", sl.name, err)
+	}
+	l.slotCount++
+	return sl, nil
+}
+
+func slotName(n int) string { return fmt.Sprintf("%s/%08d", walDir, n) }
+
+// discard takes a slot out of the ring for good.
+func (l *Log) discard(sl *slot) {
+	sl.file.Close()
+	if err := l.fs.Remove(sl.name); err == nil {
+		l.fs.SyncDir(walDir)
+	}
+	l.slotCount--
+}
+
+// sealAll seals the full segments, oldest first. After a failure it waits for
+// the next tick.
+func (l *Log) sealAll(retry bool) {
+	if l.sealFailures > 0 && !retry || l.noRoom && !retry {
+		return
+	}
+	for l.stopped.Err() == nil {
+		l.mu.Lock()
+		var s *segment
+		if len(l.segments) > 0 && l.segments[0].finished && l.segments[0].groups == 0 {
+			s = l.segments[0]
+		}
+		l.mu.Unlock()
+		if s == nil {
+			break
+		}
+		if err := l.seal(s); err != nil {
+			l.background1(err, "seal log segment")
+			return
+		}
+		l.noRoom, l.sealFailures = false, 0
+		l.prepare()
+	}
+	if len(l.retired) > 0 {
+		l.recycle()
+	}
+}
+
+// seal writes the content of a segment to sealed files and makes them what
+// readers use. Readers take a shard's state first and the set of files second, so
+// the set is replaced before the state.
+func (l *Log) seal(s *segment) error {
+	began := time.Now()
+	touched := slices.Clone(s.touched)
+	slices.SortFunc(touched, func(a, b *shard) int { return cmp.Compare(a.id, b.id) })
+	touched = slices.Compact(touched)
+	writers := map[int]*fileWriter{}
+	abort := func(err error) error {
+		for _, w := range writers {
+			w.abort()
+		}
+		return fmt.Errorf("seal %s: %w", s.name, err)
+	}
+	used := make([]uint32, len(touched))
+	for i, sh := range touched {
+		sh.mu.Lock()
+		refs, first, gone := sh.refs, sh.first, sh.gone
+		class := l.classOf(sh.retention)
+		sh.mu.Unlock()
+		if gone {
+			continue
+		}
+		for j := range refs {
+			r := &refs[j]
+			if int(r.slot) != s.number {
+				break
+			}
+			if r.next() <= first {
+				continue
+			}
+			w := writers[class]
+			if w == nil {
+				var err error
+				w, err = newFileWriter(l.fs, &file{id: l.nextFile, class: class, retention: l.classes[class], firstSequence: s.sequence, lastSequence: s.sequence})
+				if err != nil {
+					return abort(err)
+				}
+				l.nextFile++
+				writers[class] = w
+			}
+			h := batchHeader{size: r.size, shard: sh.id, base: r.base, at: r.at, count: r.count}
+			if err := w.add(h, s.image[r.offset:int(r.offset)+h.stored()]); err != nil {
+				return abort(err)
+			}
+			used[i] = 1 << class
+		}
+	}
+	var added []*file
+	var bytes int64
+	for _, w := range writers {
+		if err := w.finish(); err != nil {
+			return abort(err)
+		}
+		added = append(added, w.meta)
+		bytes += w.meta.size
+	}
+	l.files.Store(l.files.Load().with(nil, added))
+	for i, sh := range touched {
+		sh.mu.Lock()
+		n := 0
+		for n < len(sh.refs) && int(sh.refs[n].slot) == s.number {
+			n++
+		}
+		if n > 0 {
+			sh.sealed = sh.refs[n-1].next()
+			if n == len(sh.refs) {
+				sh.refs = nil
+			} else {
+				// A new array: readers may still look at the old one.
+				sh.refs = slices.Clone(sh.refs[n:])
+			}
+		}
+		sh.classes |= used[i]
+		sh.mu.Unlock()
+	}
+	l.mu.Lock()
+	l.segments = slices.DeleteFunc(l.segments, func(o *segment) bool { return o == s })
+	l.mu.Unlock()
+	l.replayFrom = s.sequence + 1
+	l.sealedLSN = max(l.sealedLSN, s.lastLSN)
+	s.touched = nil
+	s.drop.Store(true)
+	if s.pins.Load() == 0 {
+		l.dropImage(s)
+	}
+	l.retired = append(l.retired, s)
+	l.recycle()
+	l.o.Metrics.SegmentSealed(time.Since(began), bytes)
+	return nil
+}
+
+// recycle returns sealed segments to the ring, once the manifest no longer needs
+// them.
+func (l *Log) recycle() {
+	if err := l.writeManifest(); err != nil {
+		l.background1(err, "recycle log segment")
+		return
+	}
+	for _, s := range l.retired {
+		l.slots[s.number].Store(nil)
+		if s.broken || s.size != l.o.SegmentBytes {
+			l.discard(s.slot)
+			continue
+		}
+		l.spare = append(l.spare, s.slot)
+	}
+	l.retired = nil
+	l.prepare()
+}
+
+// reclaim returns the space of what nobody can read any more: whole files whose
+// chunks are all past their retention, truncated or of deleted shards.
+func (l *Log) reclaim() {
+	trimmed := l.trimmed.Load()
+	now := l.o.Now().UnixMilli()
+	var dead []*file
+	type advance struct {
+		shard *shard
+		next  driver.Index
+	}
+	var advances []advance
+	for _, f := range l.files.Load().all() {
+		expired := f.retention > 0 && f.maxAt+f.retention.Milliseconds() < now
+		if !trimmed && !expired {
+			continue
+		}
+		h, err := l.handles.get(f)
+		if err != nil {
+			l.o.Logger.Error("cannot look for expired data", "error", err)
+			continue
+		}
+		alive := false
+		var own []advance
+		err = h.each(func(e chunkEntry) error {
+			sh := l.lookup(e.shard)
+			if sh == nil {
+				return nil
+			}
+			sh.mu.Lock()
+			first, retention, gone := sh.first, sh.retention, sh.gone
+			sh.mu.Unlock()
+			if gone || e.next <= first {
+				return nil
+			}
+			if retention > 0 && e.maxAt+retention.Milliseconds() < now && expired {
+				own = append(own, advance{sh, e.next})
+				return nil
+			}
+			alive = true
+			return errAlive
+		})
+		l.handles.release(h)
+		if err != nil && err != errAlive {
+			l.o.Logger.Error("cannot look for expired data", "error", err)
+			continue
+		}
+		if !alive {
+			dead = append(dead, f)
+			advances = append(advances, own...)
+		}
+	}
+	for _, a := range advances {
+		a.shard.mu.Lock()
+		a.shard.first = max(a.shard.first, a.next)
+		a.shard.mu.Unlock()
+	}
+	if len(dead) > 0 {
+		l.files.Store(l.files.Load().with(dead, nil))
+		l.removable = append(l.removable, dead...)
+	}
+	if trimmed || len(dead) > 0 {
+		if err := l.writeManifest(); err != nil {
+			l.trimmed.Store(true)
+			l.o.Logger.Error("cannot record what expired", "error", err)
+			return // the files stay until the manifest does not list them
+		}
+	}
+	l.removeFiles()
+}
+
+var errAlive = errors.New("file holds readable data")
+
+// removeFiles unlinks files that the manifest no longer lists, unless a backup
+// still copies them.
+func (l *Log) removeFiles() {
+	if l.held > 0 || len(l.removable) == 0 {
+		return
+	}
+	for _, f := range l.removable {
+		l.handles.forget(f)
+		if err := l.fs.Remove(f.name()); err != nil {
+			l.o.Logger.Warn("cannot remove file", "file", f.name(), "error", err)
+		}
+	}
+	l.removable = nil
+}
