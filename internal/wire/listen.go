@@ -186,6 +186,20 @@ func secure(ctx context.Context) bool {
 	return ok && c.tls.Load() != nil
 }
 
+// connectionState describes the TLS connection of a request, nil in clear text.
+func connectionState(ctx context.Context) *tls.ConnectionState {
+	c, ok := ctx.Value(connKey{}).(*conn)
+	if !ok {
+		return nil
+	}
+	t := c.tls.Load()
+	if t == nil {
+		return nil
+	}
+	state := t.ConnectionState()
+	return &state
+}
+
 var errNoTLS = errors.New("TLS is switched off")
 
 func (c *conn) Read(p []byte) (int, error) {

@@ -95,7 +95,7 @@ type endpoint struct {
 }
 
 type route struct {
-	match   func(*http.Request) bool
+	match   func(r *http.Request, body []byte) bool
 	handler http.Handler
 }
 
@@ -134,8 +134,9 @@ func (m *Mux) Register(s *api.Service, a Authorizer, bindings []api.Binding) {
 
 // Route hands requests that match to a handler with a protocol of its own. The
 // request's body has been read within the bounds of Options and is in memory;
-// everything else, authentication included, is the handler's.
-func (m *Mux) Route(match func(*http.Request) bool, h http.Handler) {
+// everything else, authentication included, is the handler's. r.TLS is set if the
+// request came over TLS.
+func (m *Mux) Route(match func(r *http.Request, body []byte) bool, h http.Handler) {
 	m.routes = append(m.routes, route{match, h})
 }
 
@@ -144,9 +145,6 @@ func (m *Mux) Drain() { m.endDrain() }
 
 // InFlight is the number of requests being served.
 func (m *Mux) InFlight() int { return int(m.inflight.Load()) }
-
-// Secure tells whether a request that a Mux hands on came over TLS.
-func Secure(r *http.Request) bool { return r.TLS != nil || secure(r.Context()) }
 
 // policyCache keeps parsed resource policies by their text. A policy is parsed
 // when it is first asked about, not for every call. The bound is generous for

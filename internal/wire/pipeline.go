@@ -65,7 +65,7 @@ func (x *exchange) run() {
 
 	// Requests in a protocol of their own leave here.
 	for _, route := range m.routes {
-		if route.match(r) {
+		if route.match(r, payload) {
 			x.hand(route.handler, payload)
 			return
 		}
@@ -302,6 +302,9 @@ func (x *exchange) hand(h http.Handler, payload []byte) {
 	r := x.r.WithContext(x.ctx)
 	r.Body = io.NopCloser(bytes.NewReader(payload))
 	r.ContentLength = int64(len(payload))
+	if t := connectionState(x.ctx); t != nil {
+		r.TLS = t
+	}
 	x.head("")
 	record := &recorder{ResponseWriter: x.w, status: http.StatusOK}
 	x.replied = true

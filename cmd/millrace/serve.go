@@ -1,0 +1,59 @@
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/millrace/millrace/internal/config"
+	"github.com/millrace/millrace/internal/server"
+)
+
+func newServe() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the server",
+		Long: `Run the server until SIGTERM or SIGINT, which lets requests in flight finish and
+exits 0. A second signal ends at once.
+
+Every setting can also be given as MILLRACE_… in the environment or in a file
+(--config); millrace config prints what is in force.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			loaded, err := config.Load(cmd.Flags(), os.Environ())
+			if err != nil {
+				return err
+			}
+			ctx, cancel := untilSignal(cmd.Context())
+			defer cancel()
+			s, err := server.Open(ctx, server.Options{
+				Config: loaded, Version: version(), Stdout: cmd.OutOrStdout(), Stderr: cmd.ErrOrStderr(),
+			})
+			if err != nil {
+				return err
+			}
+			return s.Run(ctx)
+		},
+	}
+	config.AddFlags(cmd.Flags())
+	return cmd
+}
+
+// untilSignal returns a context that the first signal ends; the second one ends
+// the process.
+func untilSignal(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
+	// The goroutine lives as long as the process, which is what it waits for.
+	go func() {
+		<-signals
+		cancel()
+		<-signals
+		os.Exit(1)
+	}()
+	return ctx, cancel
+}
