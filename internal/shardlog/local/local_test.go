@@ -1,7 +1,9 @@
 package local_test
 
 import (
+	"context"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -29,3 +31,14 @@ func TestContract(t *testing.T) {
 		})
 	}
 }
+
+func opener(ctx context.Context, fsys vfs.FS, segmentBytes int) (driver.Driver, func(context.Context) error, error) {
+	l, err := local.Open(ctx, fsys, local.Options{SegmentBytes: segmentBytes, SegmentCount: 4, MaintenanceInterval: 20 * time.Millisecond})
+	if err != nil {
+		return nil, nil, err
+	}
+	return l, l.Maintain, nil
+}
+
+func TestCrash(t *testing.T)  { shardlogtest.RunCrash(t, opener) }
+func TestFaults(t *testing.T) { shardlogtest.RunFaults(t, opener) }
