@@ -579,23 +579,47 @@ func (h *handle) each(f func(chunkEntry) error) error {
 func (h *handle) seek(e chunkEntry, reached func(base driver.Index, at int64) bool) (int64, error) {
 	offset := e.offset
 	lo, hi := uint32(0), e.nMarks
-	var m [markBytes]byte
 	for lo < hi {
 		mid := (lo + hi) / 2
-		at := h.t.marksAt + int64(e.marks+mid)*markBytes
-		if err := readFull(h.in, m[:], at); err != nil {
-			return 0, fmt.Errorf("read %s: %w", h.file.name(), err)
+		m, err := h.mark(e, e.marks+mid)
+		if err != nil {
+			return 0, err
 		}
-		markOffset := int64(binary.LittleEndian.Uint64(m[:]))
-		if binary.LittleEndian.Uint32(m[28:]) != checksum(m[:28]) || markOffset < e.offset || markOffset >= e.offset+e.length {
-			return 0, &driver.CorruptError{File: h.file.name(), Offset: at, Reason: "mark does not match its checksum"}
-		}
-		if reached(driver.Index(binary.LittleEndian.Uint64(m[8:])), int64(binary.LittleEndian.Uint64(m[16:]))) {
+		if reached(m.base, m.at) {
 			hi = mid
 		} else {
-			offset = markOffset
+			offset = m.offset
 			lo = mid + 1
 		}
 	}
 	return offset, nil
+}
+
+// mark is a place within a chunk.
+type mark struct {
+	offset int64
+	base   driver.Index
+	at     int64
+}
+
+func parseMark(b []byte) (mark, bool) {
+	le := binary.LittleEndian
+	if len(b) != markBytes || le.Uint32(b[28:]) != checksum(b[:28]) {
+		return mark{}, false
+	}
+	return mark{offset: int64(le.Uint64(b)), base: driver.Index(le.Uint64(b[8:])), at: int64(le.Uint64(b[16:]))}, true
+}
+
+// mark reads and checks one mark of a chunk.
+func (h *handle) mark(e chunkEntry, number uint32) (mark, error) {
+	at := h.t.marksAt + int64(number)*markBytes
+	b := make([]byte, markBytes)
+	if err := readFull(h.in, b, at); err != nil {
+		return mark{}, fmt.Errorf("read %s: %w", h.file.name(), err)
+	}
+	m, ok := parseMark(b)
+	if !ok || m.offset < e.offset || m.offset >= e.offset+e.length {
+		return mark{}, &driver.CorruptError{File: h.file.name(), Offset: at, Reason: "mark does not match its checksum"}
+	}
+	return m, nil
 }
