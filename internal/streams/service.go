@@ -21,6 +21,7 @@ func New(o Options) (*Service, error) {
 		maxShards: o.MaxShards, limits: o.Limits, scaler: o.Scaler, channels: o.Channels, logger: o.Logger, metrics: o.Metrics,
 		wake: make(chan struct{}, 1),
 	}
+	s.quota = o.Quota
 	if s.now == nil {
 		s.now = time.Now
 	}

@@ -40,8 +40,10 @@ type Options struct {
 	Scaler ScalerOptions
 	// Channels delivers to object stores; nil reports channels as FAILED.
 	Channels ChannelRunner
-	Logger   *slog.Logger
-	Metrics  Metrics
+	// Quota decides about the rates of reading and writing; nil admits all.
+	Quota   Quota
+	Logger  *slog.Logger
+	Metrics Metrics
 }
 
 // DefaultMaxShards is the bound on an account's open shards in a region.

@@ -130,7 +130,7 @@ func checkTags(what, account string, tags map[string]string, total int) error {
 			return invalidArgument("Failed to add tags to %s under account %s because tag keys that start with aws: are reserved.", what, account)
 		}
 		if strings.ContainsFunc(k, notTagRune) || strings.ContainsFunc(v, notTagRune) {
-			return invalidArgument("Some tags contain invalid characters. Valid characters: Unicode letters, digits, white space, _ . / = + - %% @.")
+			return invalidArgument("Some tags contain invalid characters. Valid characters: Unicode letters, digits, white space, _ . / = + - % @.")
 		}
 		// The text above allows a percent sign; the next check does not.
 		if strings.Contains(k, "%") || strings.Contains(v, "%") {
