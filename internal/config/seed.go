@@ -12,11 +12,12 @@ import (
 )
 
 // Seed is what should exist once a server has started. What already exists is
-// left as it is.
+// left as it is. Users and roles stand in the same file and are read by package
+// iam.
 type Seed struct {
 	Streams []SeedStream `yaml:"streams"`
-	Users   []SeedUser   `yaml:"users"`
-	Roles   []SeedRole   `yaml:"roles"`
+	Users   any          `yaml:"users"`
+	Roles   any          `yaml:"roles"`
 }
 
 // SeedStream is a stream to create.
@@ -29,38 +30,10 @@ type SeedStream struct {
 	Tags           map[string]string `yaml:"tags"`
 }
 
-// SeedUser is a user with its keys and inline policies.
-type SeedUser struct {
-	Name     string       `yaml:"name"`
-	Account  string       `yaml:"account"` // the account setting if left out
-	Keys     []SeedKey    `yaml:"keys"`
-	Policies []SeedPolicy `yaml:"policies"`
-}
-
-// SeedKey is an access key with its secret.
-type SeedKey struct {
-	ID     string `yaml:"id"`
-	Secret string `yaml:"secret"`
-}
-
-// SeedPolicy is a policy document in JSON.
-type SeedPolicy struct {
-	Name     string `yaml:"name"`
-	Document string `yaml:"document"`
-}
-
-// SeedRole is a role that may be assumed.
-type SeedRole struct {
-	Name     string       `yaml:"name"`
-	Account  string       `yaml:"account"` // the account setting if left out
-	Trust    string       `yaml:"trust"`   // trust policy in JSON
-	Policies []SeedPolicy `yaml:"policies"`
-}
-
 var streamName = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,128}$`)
 
 // ReadSeed reads a seed file and fills what was left out from the
-// configuration. Policies are checked where they are stored.
+// configuration.
 func (c *Config) ReadSeed(path string) (*Seed, error) {
 	raw, err := os.ReadFile(path)
 	if err != nil {
@@ -95,29 +68,6 @@ func (c *Config) ReadSeed(path string) (*Seed, error) {
 		}
 		if st.RetentionHours < 24 || st.RetentionHours > 8760 {
 			return nil, bad("stream %s: retention-hours: %d is outside 24 to 8760", st.Name, st.RetentionHours)
-		}
-	}
-	for i := range s.Users {
-		u := &s.Users[i]
-		if u.Name == "" {
-			return nil, bad("users[%d]: name is missing", i)
-		}
-		if u.Account == "" {
-			u.Account = c.Account
-		}
-		for _, k := range u.Keys {
-			if k.ID == "" || k.Secret == "" {
-				return nil, bad("user %s: a key needs id and secret", u.Name)
-			}
-		}
-	}
-	for i := range s.Roles {
-		r := &s.Roles[i]
-		if r.Name == "" {
-			return nil, bad("roles[%d]: name is missing", i)
-		}
-		if r.Account == "" {
-			r.Account = c.Account
 		}
 	}
 	return s, nil
