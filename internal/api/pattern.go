@@ -93,12 +93,19 @@ func NewStreamARNPattern(text, re string) *Pattern {
 	}}
 }
 
+// maxMatched bounds what is given to a regular expression, in bytes. No model
+// allows longer strings that have a pattern.
+const maxMatched = 256 << 10
+
 // Match reports whether all of s satisfies the pattern.
 func (p *Pattern) Match(s string) bool {
 	if p.fast != nil {
 		if matches, sure := p.fast(s); sure {
 			return matches
 		}
+	}
+	if len(s) > maxMatched {
+		return false
 	}
 	p.once.Do(p.compile)
 	return p.matcher.MatchString(s) && (p.refuse == nil || !p.refuse.MatchString(s))

@@ -145,6 +145,14 @@ func TestStreamARNPattern(t *testing.T) {
 	}
 }
 
+// A long string costs no more than the bound allows, whatever its pattern.
+func TestVeryLongStringsAreNotMatched(t *testing.T) {
+	p := api.NewPattern("a*", "a*")
+	if !p.Match(strings.Repeat("a", 256<<10)) || p.Match(strings.Repeat("a", 256<<10+1)) {
+		t.Error("the bound is elsewhere")
+	}
+}
+
 func TestResources(t *testing.T) {
 	arn := api.Ptr("arn")
 	for _, c := range []struct {
