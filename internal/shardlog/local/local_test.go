@@ -42,3 +42,7 @@ func opener(ctx context.Context, fsys vfs.FS, segmentBytes int) (driver.Driver, 
 
 func TestCrash(t *testing.T)  { shardlogtest.RunCrash(t, opener) }
 func TestFaults(t *testing.T) { shardlogtest.RunFaults(t, opener) }
+
+func TestDamage(t *testing.T)   { shardlogtest.RunDamage(t, opener) }
+func TestTornTail(t *testing.T) { shardlogtest.RunTornTail(t, opener) }
+func TestHistory(t *testing.T)  { shardlogtest.RunHistory(t, opener) }

@@ -181,7 +181,7 @@ func (l *ledger) check(ctx context.Context, d driver.Driver) error {
 // after, with several outcomes each, and checks what is found afterwards; then
 // goes on writing there and checks again.
 func RunCrash(t *testing.T, open Opener) {
-	steps, seeds := 120, uint64(2)
+	steps, seeds := 60, uint64(2)
 	if Long() {
 		steps, seeds = 1500, 6
 	}
@@ -326,7 +326,7 @@ func RunFaults(t *testing.T, open Opener) {
 	}()
 	stride := 1
 	if !Long() {
-		stride = max(1, count/150)
+		stride = max(1, count/60)
 	}
 	for _, failure := range []error{syscall.EIO, syscall.ENOSPC} {
 		for _, sticky := range []bool{false, true} {
