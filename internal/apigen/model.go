@@ -42,7 +42,6 @@ type shape struct {
 	members  []member
 	required map[string]bool
 	elem     *shape // list member, map value
-	elemName string
 	key      *shape
 	min, max string // as in the model, "" for none
 	pattern  string
@@ -70,9 +69,7 @@ type member struct {
 	shape    *shape
 }
 
-func (s *shape) isList() bool   { return s.typ == "list" }
 func (s *shape) isStruct() bool { return s.typ == "structure" }
-func (s *shape) isMap() bool    { return s.typ == "map" }
 
 func upperFirst(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 func lowerFirst(s string) string { return strings.ToLower(s[:1]) + s[1:] }
@@ -313,7 +310,7 @@ func (m *model) checkNames() error {
 	names := map[string]string{"Handler": "the interface", "Bind": "the function", "Service": "the variable", "NewError": "the function"}
 	add := func(name, what string) error {
 		if old := names[name]; old != "" {
-			return fmt.Errorf("Go name %s is both %s and %s", name, old, what)
+			return fmt.Errorf("the Go name %s is both %s and %s", name, old, what)
 		}
 		names[name] = what
 		return nil
