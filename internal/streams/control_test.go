@@ -28,7 +28,7 @@ const (
 // rig is a Service on a memory log, with a clock that only tests move.
 type rig struct {
 	*Service
-	t     *testing.T
+	t     testing.TB
 	clock atomic.Int64 // nanoseconds
 	log   *shardlog.Log
 	opts  Options
@@ -388,7 +388,7 @@ func TestRandomResharding(t *testing.T) {
 		switch random.IntN(5) {
 		case 0:
 			sh := st.open[random.IntN(open)]
-			key := hashKey{sh.start.hi + random.Uint64N(sh.end.hi-sh.start.hi+1), random.Uint64()}
+			key := hashKey{sh.start.hi + random.Uint64N(max(1, sh.end.hi-sh.start.hi)), random.Uint64()}
 			_, _ = r.SplitShard(t.Context(), r.call(), &kinesis.SplitShardInput{StreamName: api.Ptr("s"), ShardToSplit: api.Ptr(sh.id()), NewStartingHashKey: api.Ptr(key.String())})
 		case 1:
 			if open > 1 {

@@ -2,6 +2,7 @@ package streams
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,13 +15,15 @@ import (
 // run starts Run in a synctest bubble; stop ends and waits for it.
 func (r *rig) run(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan error, 1)
-	go func() { done <- r.Service.Run(ctx) }()
-	return func() {
-		cancel()
-		if err := <-done; err != nil {
+	var group sync.WaitGroup
+	group.Go(func() {
+		if err := r.Service.Run(ctx); err != nil {
 			r.t.Error(err)
 		}
+	})
+	return func() {
+		cancel()
+		group.Wait()
 	}
 }
 
