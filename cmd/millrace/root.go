@@ -9,7 +9,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/millrace/millrace/internal/cli"
 	"github.com/millrace/millrace/internal/config"
 )
 
@@ -31,7 +30,6 @@ func newRoot() *cobra.Command {
 		newCA(),
 		newVersion(),
 	)
-	root.AddCommand(cli.Commands()...)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		const unknown = "unknown flag: --"
 		if name, ok := strings.CutPrefix(err.Error(), unknown); ok && cmd.Flags().Lookup("config") != nil {

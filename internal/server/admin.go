@@ -57,13 +57,13 @@ func (s *Server) openAdmin(context.Context) error {
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug),
 	}
-	// Probes learn of a stop from readiness, so the admin port outlives the API.
-	s.stops = append([]stop{{"admin", func(ctx context.Context) error {
+	// Probes learn of a stop from readiness, so the admin port outlives the rest.
+	s.onStopAfter("admin listener", "admin", func(ctx context.Context) error {
 		if s.admin.Shutdown(ctx) != nil {
 			return closed(s.admin.Close())
 		}
 		return nil
-	}}}, s.stops...)
+	})
 	return nil
 }
 

@@ -23,7 +23,6 @@ import (
 	"github.com/millrace/millrace/internal/iam"
 	"github.com/millrace/millrace/internal/iam/metastore"
 	"github.com/millrace/millrace/internal/identity"
-	"github.com/millrace/millrace/internal/keyring"
 	"github.com/millrace/millrace/internal/meta"
 	"github.com/millrace/millrace/internal/metrics"
 	"github.com/millrace/millrace/internal/quota"
@@ -406,8 +405,7 @@ func (s *Server) Run(ctx context.Context) error {
 
 	deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.config.ShutdownTimeout)
 	defer cancel()
-	// Requests are answered before what they need ends: the API is the last
-	// part that started, so it ends first, and background work after it.
+	// Background work ends once the API has: requests may wait for it.
 	s.onStopBefore("API", "background", func(context.Context) error {
 		stopWork()
 		return background.Wait()
@@ -419,10 +417,18 @@ func (s *Server) Run(ctx context.Context) error {
 	return err
 }
 
-// onStopBefore has a part end right after the named one.
-func (s *Server) onStopBefore(after, name string, f func(context.Context) error) {
-	i := slices.IndexFunc(s.stops, func(p stop) bool { return p.name == after })
+// onStopBefore has a part end right after the named one, as if it had started
+// before it.
+func (s *Server) onStopBefore(named, name string, f func(context.Context) error) {
+	i := slices.IndexFunc(s.stops, func(p stop) bool { return p.name == named })
 	s.stops = slices.Insert(s.stops, i, stop{name, f})
+}
+
+// onStopAfter has a part end right before the named one, as if it had started
+// after it.
+func (s *Server) onStopAfter(named, name string, f func(context.Context) error) {
+	i := slices.IndexFunc(s.stops, func(p stop) bool { return p.name == named })
+	s.stops = slices.Insert(s.stops, i+1, stop{name, f})
 }
 
 // end ends the parts, latest first.
