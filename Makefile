@@ -2,8 +2,8 @@
 # except what says otherwise; what tests and benchmarks need besides Go is
 # installed into .cache/ of this checkout by scripts/install.
 
-STATICCHECK = honnef.co/go/tools/cmd/staticcheck@2026.1
-GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@latest
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.7.0
+GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.1.4
 FUZZTIME   ?= 10s
 ARGS       ?=
 
