@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/millrace/millrace/internal/cli"
 	"github.com/millrace/millrace/internal/config"
 )
 
@@ -29,7 +30,9 @@ func newRoot() *cobra.Command {
 		newHealth(),
 		newCA(),
 		newVersion(),
+		newMan(),
 	)
+	root.AddCommand(cli.Commands()...)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		const unknown = "unknown flag: --"
 		if name, ok := strings.CutPrefix(err.Error(), unknown); ok && cmd.Flags().Lookup("config") != nil {

@@ -1,0 +1,145 @@
+// Package cli holds the commands that talk to a running server: thin clients
+// of the public API, one file a command.
+//
+// A command knows nothing that a user with an SDK could not know, so it works
+// against any server that speaks the protocol. What a command prints for
+// people goes to standard output, progress and remarks to standard error; with
+// --json the output is one JSON value or one per line. Errors say what to do
+// next. Start reading at Commands.
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/millrace/millrace/internal/api/kinesis"
+	"github.com/millrace/millrace/internal/client"
+)
+
+// connection are the flags every command has that calls a server.
+type connection struct {
+	config  client.Config
+	profile string
+}
+
+func (c *connection) register(cmd *cobra.Command) {
+	f := cmd.PersistentFlags()
+	f.StringVar(&c.config.Endpoint, "endpoint", "", "server to call (default $MILLRACE_ENDPOINT, $AWS_ENDPOINT_URL_KINESIS, $AWS_ENDPOINT_URL, "+client.DefaultEndpoint+")")
+	f.StringVar(&c.config.Region, "region", "", "region the streams are in (default $AWS_REGION, $AWS_DEFAULT_REGION, "+client.DefaultRegion+")")
+	f.StringVar(&c.profile, "profile", "", "profile of the shared credentials file (default $AWS_PROFILE)")
+}
+
+func (c *connection) open() (*client.Client, error) {
+	config, err := client.FromEnvironment(c.config, c.profile, os.Getenv)
+	if err != nil {
+		return nil, err
+	}
+	config.UserAgent = "millrace-cli"
+	return client.New(config)
+}
+
+// Commands returns the commands of this package, each ready to be added to the
+// root command.
+func Commands() []*cobra.Command {
+	return []*cobra.Command{
+		streamCommand(), putCommand(), tailCommand(), shardsCommand(),
+		exportCommand(), importCommand(), benchCommand(), keysCommand(),
+	}
+}
+
+// run gives a command's body an open client that is closed behind it, and a
+// context that ends when the user interrupts.
+func (c *connection) run(f func(ctx context.Context, cl *client.Client, cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		cl, err := c.open()
+		if err != nil {
+			return err
+		}
+		defer cl.Close()
+		ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		return f(ctx, cl, cmd, args)
+	}
+}
+
+// hint adds to an error reply what a person can do about it.
+func hint(err error, stream string) error {
+	switch {
+	case err == nil:
+		return nil
+	case client.IsCode(err, "ResourceNotFoundException") && stream != "":
+		return fmt.Errorf("%w\n  `millrace stream list` shows what there is; `millrace stream create %s` makes it", err, stream)
+	case client.IsCode(err, "UnrecognizedClientException"), client.IsCode(err, "InvalidSignatureException"), client.IsCode(err, "MissingAuthenticationTokenException"):
+		return fmt.Errorf("%w\n  set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a --profile", err)
+	}
+	return err
+}
+
+func printJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+// table prints rows in aligned columns.
+func table(w io.Writer, rows [][]string) error {
+	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	for _, row := range rows {
+		fmt.Fprintln(t, strings.Join(row, "\t"))
+	}
+	return t.Flush()
+}
+
+const pollInterval = 200 * time.Millisecond
+
+// waitActive returns once the stream is ACTIVE.
+func waitActive(ctx context.Context, cl *client.Client, name string) error {
+	for {
+		s, err := describe(ctx, cl, name)
+		if err != nil {
+			return err
+		}
+		if *s.StreamStatus == kinesis.StreamStatusActive {
+			return nil
+		}
+		if err := client.Sleep(ctx, pollInterval); err != nil {
+			return err
+		}
+	}
+}
+
+func describe(ctx context.Context, cl *client.Client, name string) (*kinesis.StreamDescriptionSummary, error) {
+	out := &kinesis.DescribeStreamSummaryOutput{}
+	if err := cl.Call(ctx, kinesis.OpDescribeStreamSummary, &kinesis.DescribeStreamSummaryInput{StreamName: &name}, out); err != nil {
+		return nil, hint(err, name)
+	}
+	return out.StreamDescriptionSummary, nil
+}
+
+// listShards returns all shards that are listed, by id.
+func listShards(ctx context.Context, cl *client.Client, name string) ([]kinesis.Shard, error) {
+	var shards []kinesis.Shard
+	in := &kinesis.ListShardsInput{StreamName: &name}
+	for {
+		out := &kinesis.ListShardsOutput{}
+		if err := cl.Call(ctx, kinesis.OpListShards, in, out); err != nil {
+			return nil, hint(err, name)
+		}
+		shards = append(shards, out.Shards...)
+		if out.NextToken == nil {
+			return shards, nil
+		}
+		in = &kinesis.ListShardsInput{NextToken: out.NextToken}
+	}
+}
