@@ -221,10 +221,10 @@ func newFileWriter(fsys vfs.FS, meta *file) (*fileWriter, error) {
 }
 
 func (w *fileWriter) write(p []byte) error {
-	w.offset += int64(len(p))
 	for len(p) > 0 {
 		n := min(len(p), writeChunk-len(w.buf))
 		w.buf = append(w.buf, p[:n]...)
+		w.offset += int64(n)
 		p = p[n:]
 		if len(w.buf) >= writeChunk {
 			if err := w.flush(); err != nil {

@@ -58,7 +58,7 @@
 //
 // # Locks
 //
-// commandMu before sealMu before mu before tableMu before shard.mu; each may be
+// commandMu or compactMu before sealMu before mu before tableMu before shard.mu; each may be
 // skipped. No file is read or written with mu, tableMu or shard.mu held. A reader
 // takes a shard's state first and the set of files second; the sealer replaces the
 // set first and the state second: a reader finds every batch in at least one of the

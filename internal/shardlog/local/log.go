@@ -193,8 +193,16 @@ type Log struct {
 	removable    []*file     // removed files that still have a name
 	retired      []*segment  // sealed; reusable once the manifest says so
 	trimmed      atomic.Bool // truncations or deletions the manifest does not have
+	reclaimable  atomic.Bool // truncations or deletions whose space is not given back
 	noRoom       bool        // the last seal met a full disk
 	sealFailures int
+
+	// compactMu is held while files are rewritten, before sealMu.
+	compactMu   sync.Mutex
+	compactable chan struct{}         // 1-buffered
+	unreadable  map[uint64]bool       // damaged files, which stay as they are; guarded by compactMu
+	mostlyDead  atomic.Pointer[*file] // the last one seen
+	punched     map[hole]bool         // guarded by sealMu
 
 	images imagePool
 
@@ -297,13 +305,16 @@ func Open(ctx context.Context, fsys vfs.FS, o Options) (*Log, error) {
 		return nil, err
 	}
 	l := &Log{
-		o:          o,
-		fs:         fsys,
-		shards:     map[driver.ShardID]*shard{},
-		roomMade:   make(chan struct{}),
-		background: make(chan struct{}, 1),
-		slots:      make([]atomic.Pointer[segment], maxSlots),
-		nextFile:   1,
+		o:           o,
+		fs:          fsys,
+		shards:      map[driver.ShardID]*shard{},
+		roomMade:    make(chan struct{}),
+		background:  make(chan struct{}, 1),
+		slots:       make([]atomic.Pointer[segment], maxSlots),
+		nextFile:    1,
+		compactable: make(chan struct{}, 1),
+		unreadable:  map[uint64]bool{},
+		punched:     map[hole]bool{},
 	}
 	l.wake.L = &l.mu
 	l.images.size = o.SegmentBytes
@@ -335,6 +346,7 @@ func Open(ctx context.Context, fsys vfs.FS, o Options) (*Log, error) {
 		l.work.Go(l.write)
 	}
 	l.work.Go(l.maintain)
+	l.work.Go(l.compactor)
 	return l, nil
 }
 

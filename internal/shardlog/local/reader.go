@@ -26,6 +26,14 @@ func (l *Log) Read(ctx context.Context, id driver.ShardID, from driver.Index, ma
 			r.retries++ // look again at the files there are now
 			continue
 		}
+		var corrupt *driver.CorruptError
+		if n := len(r.batches); n > 0 {
+			from = max(from, r.batches[n-1].Next())
+		}
+		if errors.As(err, &corrupt) && r.retries < maxRetries && s.truncatedTo(from) {
+			r.retries++ // the space was given back under our eyes
+			continue
+		}
 		if err != nil {
 			if len(r.batches) > 0 {
 				break // what comes before the failure is good; the next call meets it
@@ -44,6 +52,13 @@ func (l *Log) Read(ctx context.Context, id driver.ShardID, from driver.Index, ma
 		batches[i].Payload = r.buf[start : start+r.sizes[i] : start+r.sizes[i]]
 	}
 	return batches, r.buf, nil
+}
+
+// truncatedTo tells whether an index has become unreadable.
+func (s *shard) truncatedTo(index driver.Index) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.gone || index < s.first
 }
 
 // maxRetries bounds how often a read starts over because files were replaced

@@ -32,6 +32,7 @@ func (l *Log) recover(ctx context.Context) error {
 		}
 		m = &manifest{nextFile: 1}
 	}
+	l.reclaimable.Store(true)
 	if err := l.load(m); err != nil {
 		return err
 	}
@@ -118,6 +119,11 @@ func (l *Log) recover(ctx context.Context) error {
 		return err
 	}
 	l.ready = append(l.ready, s)
+	if len(l.repairs) > 0 {
+		// The damage goes with the segments that have it.
+		l.sealAll(true)
+		l.checkSpace()
+	}
 	return nil
 }
 

@@ -33,14 +33,21 @@ func (l *Log) maintain() {
 		}
 		l.sealMu.Lock()
 		if tick {
-			l.checkSpace()
+			l.noRoom = false // unless the work below meets a full disk again
 		}
 		l.prepare()
 		l.sealAll(tick)
 		if tick {
 			l.reclaim()
+			l.checkSpace()
 		}
 		l.sealMu.Unlock()
+		if tick {
+			select {
+			case l.compactable <- struct{}{}:
+			default:
+			}
+		}
 	}
 }
 
@@ -54,12 +61,18 @@ func (l *Log) Maintain(ctx context.Context) error {
 		return driver.ErrReadOnly
 	}
 	l.sealMu.Lock()
-	defer l.sealMu.Unlock()
-	l.checkSpace()
+	l.noRoom = false
 	l.prepare()
 	l.sealAll(true)
 	l.reclaim()
-	return nil
+	l.checkSpace()
+	l.sealMu.Unlock()
+	for {
+		did, err := l.compact(ctx, false)
+		if !did || err != nil {
+			return nil // what cannot be rewritten stays as it is
+		}
+	}
 }
 
 // checkSpace refuses appends below the low watermark, and takes them again above.
@@ -378,9 +391,10 @@ func (l *Log) recycle() {
 // reclaim returns the space of what nobody can read any more: whole files whose
 // chunks are all past their retention, truncated or of deleted shards.
 func (l *Log) reclaim() {
-	trimmed := l.trimmed.Load()
+	trimmed := l.reclaimable.Swap(false)
 	now := l.o.Now().UnixMilli()
 	var dead []*file
+	var holes []hole
 	type advance struct {
 		shard *shard
 		next  driver.Index
@@ -397,6 +411,13 @@ func (l *Log) reclaim() {
 			continue
 		}
 		alive := false
+		if trimmed {
+			more, err := l.survey(f, h)
+			if err != nil {
+				l.o.Logger.Error("cannot look for dead data", "error", err)
+			}
+			holes = append(holes, more...)
+		}
 		var own []advance
 		err = h.each(func(e chunkEntry) error {
 			sh := l.lookup(e.shard)
@@ -435,14 +456,15 @@ func (l *Log) reclaim() {
 		l.files.Store(l.files.Load().with(dead, nil))
 		l.removable = append(l.removable, dead...)
 	}
-	if trimmed || len(dead) > 0 {
+	if l.trimmed.Load() || len(dead) > 0 {
 		if err := l.writeManifest(); err != nil {
-			l.trimmed.Store(true)
+			l.noteTrimmed()
 			l.o.Logger.Error("cannot record what expired", "error", err)
 			return // the files stay until the manifest does not list them
 		}
 	}
 	l.removeFiles()
+	l.punch(slices.DeleteFunc(holes, func(x hole) bool { return slices.Contains(dead, x.file) }))
 }
 
 var errAlive = errors.New("file holds readable data")
@@ -455,6 +477,11 @@ func (l *Log) removeFiles() {
 	}
 	for _, f := range l.removable {
 		l.handles.forget(f)
+		for x := range l.punched {
+			if x.file == f {
+				delete(l.punched, x)
+			}
+		}
 		if err := l.fs.Remove(f.name()); err != nil {
 			l.o.Logger.Warn("cannot remove file", "file", f.name(), "error", err)
 		}

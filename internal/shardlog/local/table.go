@@ -149,7 +149,7 @@ func (l *Log) apply(commands []command) {
 				s.mu.Unlock()
 			})
 			l.tableMu.RUnlock()
-			l.trimmed.Store(true)
+			l.noteTrimmed()
 		}
 	}
 	for _, s := range gone {
@@ -158,7 +158,7 @@ func (l *Log) apply(commands []command) {
 		s.refs = nil
 		next, at := s.next, s.durableAt
 		s.mu.Unlock()
-		l.trimmed.Store(true)
+		l.noteTrimmed()
 		if l.notify != nil {
 			// Whoever waits for the shard finds out that it is gone.
 			l.notify(s.id, next, at)
@@ -187,7 +187,7 @@ func (l *Log) Truncate(ctx context.Context, id driver.ShardID, before driver.Ind
 	before = min(before, s.next)
 	if before > s.first {
 		s.first = before
-		l.trimmed.Store(true)
+		l.noteTrimmed()
 	}
 	s.mu.Unlock()
 	return nil
@@ -214,4 +214,11 @@ func (l *Log) readable(id driver.ShardID) (*shard, error) {
 		return nil, fmt.Errorf("shard log %d: %w", id, driver.ErrNotFound)
 	}
 	return s, nil
+}
+
+// noteTrimmed remembers that something readable is so no more: the manifest has
+// to say it, and the space can be had back.
+func (l *Log) noteTrimmed() {
+	l.trimmed.Store(true)
+	l.reclaimable.Store(true)
 }
