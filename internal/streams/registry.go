@@ -55,8 +55,9 @@ func (r *registry) init(metrics Metrics, now func() time.Time) {
 	r.accounts = map[accountName]accountState{}
 }
 
-// apply takes in one commit, or at the start everything there is.
-func (r *registry) apply(changes []meta.Change) {
+// apply takes in one commit, or at the start everything there is. It reports
+// whether there is a transition among it, for Run to wait for.
+func (r *registry) apply(changes []meta.Change) (transitions bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	next := map[streamName]*stream{} // new states in the making
@@ -93,6 +94,7 @@ func (r *registry) apply(changes []meta.Change) {
 				continue
 			}
 			next[name] = r.nextStream(name, record, c.Version)
+			transitions = transitions || record.Pending != nil
 		case shardTable.Prefix:
 			id, index, err := parseShardKey(parts)
 			if err != nil {
@@ -114,8 +116,10 @@ func (r *registry) apply(changes []meta.Change) {
 			}
 			shards[id] = append(shards[id], shardChange{index, sh})
 		case consumerTable.Prefix:
+			transitions = true
 			fail(c, r.applyConsumer(c, parts))
 		case channelTable.Prefix:
+			transitions = true
 			fail(c, r.applyChannel(c))
 		case attributesTable.Prefix:
 			if c.Deleted {
@@ -181,6 +185,7 @@ func (r *registry) apply(changes []meta.Change) {
 		}
 		r.streams[name] = st
 	}
+	return transitions
 }
 
 // nextStream makes a stream's state from its record and, for the shards, from

@@ -2,6 +2,7 @@ package streams
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/millrace/millrace/internal/meta"
@@ -95,6 +96,9 @@ func (s *Service) reshard(ctx context.Context, st *stream, next streamRecord, pa
 	}
 	conflict, err := s.commit(ctx, ops...)
 	if err != nil {
+		if errors.Is(err, driver.ErrFull) { // nothing was stored, so writers may go on
+			s.unfence(parents)
+		}
 		return false, err
 	}
 	if conflict {

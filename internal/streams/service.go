@@ -46,8 +46,9 @@ func New(o Options) (*Service, error) {
 	}
 	s.registry.init(s.metrics, s.now)
 	s.cancel = s.meta.Watch(watchPrefix, func(changes []meta.Change) {
-		s.registry.apply(changes)
-		s.nudge()
+		if s.registry.apply(changes) {
+			s.nudge()
+		}
 	})
 	s.registry.mu.RLock()
 	err := s.registry.err
