@@ -50,7 +50,7 @@ func main() {
 	full := flag.Bool("full", false, "long forms")
 	flag.Parse()
 	if *binary != "" {
-		os.Setenv("MILLRACE_BINARY", *binary)
+		os.Setenv("BINARY_UNDER_TEST", *binary)
 	}
 	b := &bench{ctx: context.Background(), cache: *cache, duration: *duration, full: *full, out: os.Stdout}
 	fmt.Fprintf(b.out, "%d cores, %s/%s, %s; load generator on the same machine\n\n", runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version())

@@ -28,6 +28,9 @@ import (
 // errUnknown says that a client has no such operation.
 var errUnknown = errors.New("the client does not know the operation")
 
+// errUnknownMember says that a client's operation has no such member.
+var errUnknownMember = errors.New("the client does not know the member")
+
 // Client calls operations by name.
 type Client interface {
 	// Call returns the reply, a *Failure, errUnknown, or what went wrong in
@@ -87,6 +90,7 @@ func (p *process) Call(ctx context.Context, op string, in M, records int) (M, er
 		Out     map[string]any
 		Error   *Failure
 		Unknown bool
+		Member  string // that is unknown
 	}
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.UseNumber()
@@ -94,6 +98,8 @@ func (p *process) Call(ctx context.Context, op string, in M, records int) (M, er
 		return nil, fmt.Errorf("client process said %q: %w", raw, err)
 	}
 	switch {
+	case answer.Member != "":
+		return nil, fmt.Errorf("%s: %w", answer.Member, errUnknownMember)
 	case answer.Unknown:
 		return nil, errUnknown
 	case answer.Error != nil:
@@ -216,7 +222,7 @@ func assign(to reflect.Value, v any) error {
 		for k, e := range v {
 			f := to.FieldByName(k)
 			if !f.IsValid() {
-				return fmt.Errorf("%s has no member %s: %w", to.Type(), k, errUnknown)
+				return fmt.Errorf("%s has no member %s: %w", to.Type(), k, errUnknownMember)
 			}
 			if err := assign(f, e); err != nil {
 				return err

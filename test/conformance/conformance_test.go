@@ -133,7 +133,9 @@ func subprocess(part string, secure bool, more []string, command func() []string
 }
 
 func python(kind string) func() []string {
-	return func() []string { return []string{inCache("python", "bin", "python"), inClients("python", "kinesis.py"), kind} }
+	return func() []string {
+		return []string{inCache("python", "bin", "python"), inClients("python", "kinesis.py"), kind}
+	}
 }
 
 func node() []string { return []string{"node", inClients("node", "kinesis.mjs")} }

@@ -39,7 +39,7 @@ func Root() string {
 }
 
 var build = sync.OnceValues(func() (string, error) {
-	if b := os.Getenv("MILLRACE_BINARY"); b != "" {
+	if b := os.Getenv("BINARY_UNDER_TEST"); b != "" {
 		return b, nil
 	}
 	binary := filepath.Join(Root(), "bin", "millrace")
@@ -52,7 +52,7 @@ var build = sync.OnceValues(func() (string, error) {
 })
 
 // Binary builds millrace if this process has not done so and returns its path.
-// The variable MILLRACE_BINARY names another one to test.
+// The variable BINARY_UNDER_TEST names another one to test.
 func Binary() (string, error) { return build() }
 
 // Options say how a server is started.

@@ -4,5 +4,5 @@
 // The instrument is a ledger: writers note every acknowledgement with its
 // shard, its sequence number and the record's own number; after each crash
 // everything is read back and compared. `go test` runs short forms; the
-// variable MILLRACE_TORTURE asks for the long ones.
+// variable TORTURE asks for the long ones.
 package reliability

@@ -30,7 +30,7 @@ import (
 )
 
 // torture asks for the long forms.
-var torture = os.Getenv("MILLRACE_TORTURE") != ""
+var torture = os.Getenv("TORTURE") != ""
 
 func period(short, long time.Duration) time.Duration {
 	if torture {
@@ -83,10 +83,10 @@ func settle(t *testing.T, client *kinesis.Client, stream string) {
 // restart.
 func TestAcknowledgedRecordsSurviveKill(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
-	if s := os.Getenv("MILLRACE_SEED"); s != "" {
+	if s := os.Getenv("SEED"); s != "" {
 		seed, _ = strconv.ParseUint(s, 10, 64)
 	}
-	t.Logf("MILLRACE_SEED=%d", seed)
+	t.Logf("SEED=%d", seed)
 	random := rand.New(rand.NewPCG(seed, 1))
 	data := filepath.Join(t.TempDir(), "data")
 	// Small segments make every round pass through sealing and recycling.

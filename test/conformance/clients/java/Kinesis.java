@@ -123,6 +123,8 @@ public final class Kinesis {
         output = future.get(60, TimeUnit.SECONDS);
       }
       return Map.of("out", take((SdkPojo) output));
+    } catch (UnknownMember e) {
+      return Map.of("member", e.getMessage());
     } catch (Throwable e) {
       return Map.of("error", failure(e));
     }
@@ -230,9 +232,20 @@ public final class Kinesis {
     return fill((SdkPojo) type.getMethod("builder").invoke(null), from);
   }
 
+  private static final class UnknownMember extends RuntimeException {
+    UnknownMember(String name) {
+      super(name);
+    }
+  }
+
   @SuppressWarnings("unchecked")
   private static Object fill(SdkPojo builder, JsonNode from) {
     Map<String, JsonNode> members = from.asObject();
+    for (String name : members.keySet()) {
+      if (builder.sdkFields().stream().noneMatch(f -> f.memberName().equals(name))) {
+        throw new UnknownMember(name);
+      }
+    }
     for (SdkField<?> field : builder.sdkFields()) {
       JsonNode value = members.get(field.memberName());
       if (value != null) {

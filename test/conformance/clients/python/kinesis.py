@@ -11,6 +11,7 @@ import io
 import json
 import os
 import sys
+import tempfile
 
 import botocore.exceptions
 import botocore.session
@@ -105,12 +106,12 @@ class CommandLine:
         self.model = session.get_session().get_service_model("kinesis")
         self.driver = create_clidriver()
 
-    # The CLI takes bytes as base64 in JSON input when told so, and times as
-    # text.
+    # The CLI takes bytes in JSON input as text, and times as text. Bytes that
+    # are no text go through a file, which only a parameter of its own can.
     def argument(self, value):
         if isinstance(value, dict):
             if "$blob" in value:
-                return value["$blob"]
+                return base64.b64decode(value["$blob"]).decode()
             if "$time" in value:
                 return decode(value).isoformat()
             return {k: self.argument(v) for k, v in value.items()}
@@ -140,6 +141,12 @@ class CommandLine:
         op = request["op"]
         if op not in self.model.operation_names or op == "SubscribeToShard":
             return {"unknown": True}
+        given = dict(request["in"])
+        data = []
+        if op == "PutRecord" and "Data" in given:
+            with tempfile.NamedTemporaryFile(delete=False) as file:
+                file.write(base64.b64decode(given.pop("Data")["$blob"]))
+            data = ["--data", "fileb://" + file.name]
         arguments = [
             "kinesis",
             xform_name(op, "-"),
@@ -149,8 +156,8 @@ class CommandLine:
             "json",
             "--no-paginate",
             "--cli-input-json",
-            json.dumps(self.argument(request["in"])),
-        ]
+            json.dumps(self.argument(given)),
+        ] + data
         operation = self.model.operation_model(op)
         pageable = {"DescribeStream", "ListShards", "ListStreams", "ListStreamConsumers", "ListChannels", "ListQueues"}
         if op not in pageable:
@@ -163,15 +170,16 @@ class CommandLine:
                 status = self.driver.main(arguments)
         except SystemExit as end:
             status = end.code
+        for path in data[1:]:
+            os.unlink(path.removeprefix("fileb://"))
         if status == 0:
             text = out.getvalue().strip()
             return {"out": self.result(json.loads(text) if text else {}, operation.output_shape)}
         text = err.getvalue().strip()
         if "An error occurred (" in text:
-            code, message = text.split("An error occurred (", 1)[1].split("): ", 1) if "): " in text else (text.split("(", 1)[1].split(")")[0], "")
-            code = code.split(")")[0]
-            if message == "Unknown":
-                message = ""
+            text = text[text.index("An error occurred (") + len("An error occurred (") :]
+            code, rest = text.split(")", 1)
+            message = rest.split("operation: ", 1)[-1]
             return {"error": {"code": code, "message": message, "status": 0}}
         return {"error": {"code": "ClientSide", "message": text, "status": 0}}
 
