@@ -100,6 +100,14 @@ func (s *Service) awaitVisible(ctx context.Context, v queueView, signals []<-cha
 	var soon <-chan time.Time
 	s.queues.mu.RLock()
 	first, ok := v.visible[deadIndex(dead)].Min()
+	if dead {
+		v.exhausted(func(d due) bool {
+			if !ok || d.at < first.at {
+				first, ok = d, true
+			}
+			return false
+		})
+	}
 	s.queues.mu.RUnlock()
 	if ok {
 		timer := time.NewTimer(max(time.UnixMilli(first.at).Sub(s.now()), time.Millisecond))
@@ -136,6 +144,9 @@ func (s *Service) receiveOnce(ctx context.Context, v queueView, r receiveRequest
 		}
 		now := s.now()
 		pass := &receivePass{s: s, v: v, st: st, now: now, horizon: st.trimHorizon(now), limit: r.limit}
+		if r.dead {
+			pass.bury()
+		}
 		if err := pass.again(ctx, r.dead); err != nil {
 			return nil, err
 		}
@@ -181,6 +192,37 @@ type receivePass struct {
 }
 
 func (p *receivePass) full() bool { return len(p.out) >= p.limit || p.bytes >= maxReceiveBytes }
+
+// exhausted calls f with the live deliveries that have been received as often
+// as they may, by when they become visible, until it returns false. The caller
+// holds the lock of queues.
+func (v queueView) exhausted(f func(due) bool) {
+	if v.record.MaxReceive == 0 {
+		return
+	}
+	v.visible[deadIndex(false)].Scan(func(d due) bool {
+		return v.deliveries[d.place].Count < v.record.MaxReceive || f(d)
+	})
+}
+
+// bury makes dead letters of exhausted deliveries whose visibility timeout has
+// passed, for whoever asks for dead letters need not wait until somebody asks
+// for live records.
+func (p *receivePass) bury() {
+	p.s.queues.mu.RLock()
+	defer p.s.queues.mu.RUnlock()
+	p.v.exhausted(func(d due) bool {
+		if d.at > p.now.UnixMilli() || len(p.ops) >= deleteChunk {
+			return false
+		}
+		c := p.v.deliveries[d.place]
+		row := meta.Row[deliveryRecord]{Key: deliveryTable.Key(deliveryParts(p.v.record.ID, d.place)...), Version: c.version, Value: c.deliveryRecord}
+		row.Value.Dead = true
+		p.ops = append(p.ops, deliveryTable.Update(row))
+		p.moved = true
+		return true
+	})
+}
 
 // again takes deliveries whose visibility timeout has passed.
 func (p *receivePass) again(ctx context.Context, dead bool) error {
