@@ -8,8 +8,12 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/millrace/millrace/internal/api/kinesis"
 	"github.com/millrace/millrace/internal/meta"
 )
+
+// Every operation of the model is served.
+var _ kinesis.Handler = (*Service)(nil)
 
 // New makes a Service over a log and the metadata, and reads what is stored.
 func New(o Options) (*Service, error) {
