@@ -440,22 +440,16 @@ func newReceiveRequest(dead bool, limit, wait, visibility *int32) receiveRequest
 func (s *Service) openQueued(st *stream, sh *shard, r shardlog.Record, at int64) (key *string, data []byte, err error) {
 	stored, err := parseStored(r.Data)
 	if err != nil {
-		return nil, nil, fmt.Errorf("record %d of shard %s: %w", r.Index, sh.id(), err)
+		return nil, nil, damaged(sh, uint64(r.Index), err)
 	}
 	if stored.hasKey {
 		key = api.Ptr(strings.Clone(stored.key))
 	}
-	if !stored.sealed {
-		return key, append([]byte{}, stored.data...), nil
+	data = stored.data
+	if stored.sealed {
+		if data, err = s.unseal(&page{}, st, sh, stored, uint64(r.Index), at); err != nil {
+			return nil, nil, err
+		}
 	}
-	k, err := s.keyring.DataKeyVersion(stored.dataKey, stored.keyVersion)
-	if err != nil {
-		return nil, nil, keyError(st, err)
-	}
-	bound := appendBound(nil, st.id, sh.index, uint64(r.Index), stored.header)
-	data, err = k.Shard(uint64(sh.log)).Open([]byte{}, stored.data, uint64(r.Index), at, bound)
-	if err != nil {
-		return nil, nil, fmt.Errorf("record %d of shard %s: %w", r.Index, sh.id(), err)
-	}
-	return key, data, nil
+	return key, append([]byte{}, data...), nil
 }
