@@ -11,6 +11,9 @@ import (
 	"github.com/millrace/millrace/internal/api"
 	"github.com/millrace/millrace/internal/api/kinesis"
 	"github.com/millrace/millrace/internal/keyring"
+	"github.com/millrace/millrace/internal/shardlog"
+	"github.com/millrace/millrace/internal/shardlog/driver"
+	"github.com/millrace/millrace/internal/shardlog/memory"
 )
 
 // limitedQuota refuses what its functions say.
@@ -683,7 +686,7 @@ func BenchmarkPutRecords(b *testing.B) {
 			_ = s
 			var dst []byte
 			for b.Loop() {
-				p.records, p.groups = p.records[:0], p.groups[:0]
+				p.records, p.groups, p.names = p.records[:0], p.groups[:0], p.names[:0]
 				for i := range in.Records {
 					r := &in.Records[i]
 					if err := p.add(s, st, r.Data, r.PartitionKey, nil); err != nil {
@@ -702,7 +705,7 @@ func BenchmarkPutRecords(b *testing.B) {
 						dst = make([]byte, g.size)
 					}
 					g.Encode(dst[:g.size], 1, 1e12)
-					g.name = g.shard.id()
+					g.name = p.name(g.shard.index)
 					for j := g.first; j >= 0; j = p.records[j].next {
 						at := int(j) * sequenceDigits
 						recordNumber(g.shard, 5, 1e12).appendTo(p.numbers[at : at : at+sequenceDigits])
@@ -728,4 +731,41 @@ func benchStream(b *testing.B, shards int) (*Service, *stream) {
 	s := &Service{metrics: noMetrics{}, now: time.Now}
 	s.quota = noQuota{}
 	return s, st
+}
+
+func BenchmarkGetRecords(b *testing.B) {
+	log := shardlog.New(memory.New(memory.Options{}), shardlog.Options{})
+	defer log.Close()
+	sh := &shard{log: 77, created: 1700000000}
+	if err := log.Create(b.Context(), []driver.Shard{{ID: sh.log}}); err != nil {
+		b.Fatal(err)
+	}
+	s, st := benchStream(b, 1)
+	s.log = log
+	sh.start, sh.end = uniformRange(0, 1)
+	st.open = []*shard{sh}
+	st.retention = 24 * time.Hour
+	p := newPut()
+	for range 20 {
+		p.records = p.records[:0]
+		for i := range 500 {
+			if err := p.add(s, st, make([]byte, 1024), api.Ptr(fmt.Sprint(i)), nil); err != nil {
+				b.Fatal(err)
+			}
+		}
+		p.reserve()
+		p.begin(st, time.Time{})
+		if err := s.putAll(b.Context(), p); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportAllocs()
+	b.SetBytes(10_000 * 1024)
+	for b.Loop() {
+		page := newPage()
+		if err := s.readPage(b.Context(), page, st, sh, 1, maxPageRecords, maxPageBytes, time.Now()); err != nil || len(page.records) != 10_000 {
+			b.Fatal(err, len(page.records))
+		}
+		page.release()
+	}
 }

@@ -48,6 +48,7 @@ type put struct {
 
 	// The reply.
 	numbers []byte
+	names   []byte   // of shards
 	texts   []string // number by number; shard names behind
 	results []kinesis.PutRecordsResultEntry
 	output  kinesis.PutRecordsOutput
@@ -99,14 +100,14 @@ func (p *put) release() {
 	clear(p.texts)
 	p.records, p.groups, p.batches, p.refs = p.records[:0], p.groups[:0], p.batches[:0], p.refs[:0]
 	p.results, p.texts, p.numbers = p.results[:0], p.texts[:0], p.numbers[:0]
+	p.names = p.names[:0]
 	p.stream, p.output, p.failed, p.bytes = nil, kinesis.PutRecordsOutput{}, 0, 0
 	puts.Put(p)
 }
 
 // Encode writes the group's records into the log's memory.
 func (g *putGroup) Encode(dst []byte, base driver.Index, at int64) {
-	var room [64]byte
-	bound := room[:0]
+	var bound []byte // grows for sealed records only
 	index := uint64(base)
 	for i := g.first; i >= 0; {
 		r := &g.put.records[i]
@@ -254,7 +255,7 @@ func (s *Service) putGroups(ctx context.Context, p *put) (again int, err error) 
 		g, b := &p.groups[i], &p.batches[i]
 		switch {
 		case b.Err == nil:
-			g.name = g.shard.id()
+			g.name = p.name(g.shard.index)
 			index := uint64(b.Base)
 			for j := g.first; j >= 0; j = p.records[j].next {
 				r := &p.records[j]
@@ -279,6 +280,20 @@ func (s *Service) putGroups(ctx context.Context, p *put) (again int, err error) 
 		}
 	}
 	return again, nil
+}
+
+// name is a shard's name in the call's memory. Earlier names stay valid when the
+// arena grows: they keep what they point into.
+func (p *put) name(index uint32) string {
+	const zeros = "shardId-000000000000"
+	at := len(p.names)
+	p.names = append(p.names, zeros...)
+	name := p.names[at:]
+	for i := len(name) - 1; index > 0; i-- {
+		name[i] = '0' + byte(index%10)
+		index /= 10
+	}
+	return unsafe.String(unsafe.SliceData(name), len(name))
 }
 
 // refusePending gives up on records that found no shard.
