@@ -30,6 +30,13 @@ func (sub *subscriber) all() []kinesis.SubscribeToShardEvent {
 	return append([]kinesis.SubscribeToShardEvent(nil), sub.events...)
 }
 
+// at is when event i came.
+func (sub *subscriber) at(i int) time.Time {
+	sub.mu.Lock()
+	defer sub.mu.Unlock()
+	return sub.times[i]
+}
+
 func (sub *subscriber) text() string {
 	var all []kinesis.Record
 	for _, e := range sub.all() {
@@ -101,8 +108,8 @@ func TestSubscriptionLivesFiveMinutes(t *testing.T) {
 		synctest.Wait()
 		events := sub.all()
 		last := events[len(events)-1]
-		if texts(last.Records) != "a" || !sub.times[len(events)-1].Equal(put) {
-			t.Errorf("the record came in %q at %v, put at %v", texts(last.Records), sub.times[len(events)-1], put)
+		if texts(last.Records) != "a" || !sub.at(len(events)-1).Equal(put) {
+			t.Errorf("the record came in %q at %v, put at %v", texts(last.Records), sub.at(len(events)-1), put)
 		}
 		if *last.ContinuationSequenceNumber != *last.Records[0].SequenceNumber {
 			t.Error("the continuation is not the last record's number")
