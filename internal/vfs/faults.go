@@ -218,7 +218,7 @@ type volatileWriter interface {
 func (x *faultFile) WriteAt(p []byte, offset int64) (int, error) {
 	if err := x.f.check(WriteCall, x.name); err != nil {
 		half := len(p) / 2
-		if x.mode&Durable != 0 {
+		if x.mode&(Durable|Uncached) != 0 {
 			half -= half % Alignment
 		}
 		if half > 0 {

@@ -487,7 +487,7 @@ func (f *memoryFile) WriteAt(p []byte, offset int64) (n int, err error) {
 		if offset < 0 {
 			return pathError("write", f.name, fs.ErrInvalid)
 		}
-		if f.mode&Durable != 0 && (offset%Alignment != 0 || len(p)%Alignment != 0) {
+		if f.mode&(Durable|Uncached) != 0 && (offset%Alignment != 0 || len(p)%Alignment != 0) {
 			return pathError("write", f.name, fmt.Errorf("%d bytes at %d are not aligned: %w", len(p), offset, fs.ErrInvalid))
 		}
 		if grown := offset + int64(len(p)) - int64(len(f.node.data)); grown > 0 && f.m.usedLocked()+grown > f.m.capacity {

@@ -50,11 +50,18 @@ func (o osFS) Open(name string, mode Mode) (File, error) {
 	if mode&Empty != 0 {
 		flags |= os.O_TRUNC
 	}
-	if mode&Durable != 0 && directFlags != 0 {
-		f, err := os.OpenFile(p, flags|directFlags, 0o600)
+	wanted, state := 0, int32(plain)
+	switch {
+	case mode&Durable != 0:
+		wanted, state = directFlags, direct
+	case mode&Uncached != 0:
+		wanted, state = uncachedFlag, uncached
+	}
+	if wanted != 0 {
+		f, err := os.OpenFile(p, flags|wanted, 0o600)
 		if err == nil {
 			file := &osFile{f: f}
-			file.state.Store(direct)
+			file.state.Store(state)
 			return file, nil
 		}
 		if !errors.Is(err, syscall.EINVAL) && !errors.Is(err, syscall.ENOTSUP) {
@@ -203,11 +210,12 @@ func (o osFS) Space() (Space, error) {
 	return Space{Free: st.Bavail * uint64(st.Bsize), Total: st.Blocks * uint64(st.Bsize)}, nil
 }
 
-// How a Durable file reaches stable storage.
+// How a file's writes go.
 const (
-	plain    = iota // not Durable
-	direct          // the kernel does it within the write
-	buffered        // by a data sync after the write
+	plain    = iota // to the page cache
+	uncached        // past it
+	direct          // past it, durable within the write
+	buffered        // to the page cache, and a data sync after the write
 )
 
 type osFile struct {
@@ -219,12 +227,16 @@ func (f *osFile) ReadAt(p []byte, offset int64) (int, error) { return f.f.ReadAt
 
 func (f *osFile) WriteAt(p []byte, offset int64) (int, error) {
 	n, err := f.f.WriteAt(p, offset)
-	if err != nil && n == 0 && errors.Is(err, syscall.EINVAL) && f.state.Load() == direct {
+	if state := f.state.Load(); err != nil && n == 0 && errors.Is(err, syscall.EINVAL) && (state == direct || state == uncached) {
 		// Some file systems accept the flag and then refuse every write.
 		if err := leaveDirect(f.f); err != nil {
 			return 0, err
 		}
-		f.state.Store(buffered)
+		if state == direct {
+			f.state.Store(buffered)
+		} else {
+			f.state.Store(plain)
+		}
 		n, err = f.f.WriteAt(p, offset)
 	}
 	if err == nil && f.state.Load() == buffered {

@@ -6,7 +6,10 @@ import (
 	"syscall"
 )
 
-const directFlags = syscall.O_DIRECT | syscall.O_DSYNC
+const (
+	directFlags  = syscall.O_DIRECT | syscall.O_DSYNC
+	uncachedFlag = syscall.O_DIRECT
+)
 
 const (
 	fallocKeepSize  = 0x1

@@ -6,7 +6,10 @@ import "os"
 
 // Elsewhere durable writes are buffered and synced, which on macOS includes the
 // drive's cache.
-const directFlags = 0
+const (
+	directFlags  = 0
+	uncachedFlag = 0
+)
 
 func dataSync(f *os.File) error                        { return f.Sync() }
 func leaveDirect(*os.File) error                       { return nil }

@@ -43,6 +43,11 @@ const (
 	// and needs aligned offsets, lengths and buffers. On disk it bypasses the
 	// page cache where the file system allows that.
 	Durable
+	// Uncached keeps what is written out of the page cache where the file system
+	// allows that: large data that is not read soon costs less than half the
+	// processor time this way. WriteAt needs alignment as with Durable; Truncate
+	// to any length is allowed. Durability is by Sync as usual.
+	Uncached
 )
 
 // ErrLocked means that another process, or another part of this one, holds the

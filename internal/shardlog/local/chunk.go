@@ -199,11 +199,11 @@ func newFileWriter(fsys vfs.FS, meta *file) (*fileWriter, error) {
 	if err := fsys.MkdirAll(meta.dir()); err != nil {
 		return nil, err
 	}
-	out, err := fsys.Open(meta.temporary(), vfs.Write|vfs.Create|vfs.Empty)
+	out, err := fsys.Open(meta.temporary(), vfs.Write|vfs.Create|vfs.Empty|vfs.Uncached)
 	if err != nil {
 		return nil, err
 	}
-	w := &fileWriter{fs: fsys, meta: meta, out: out, buf: make([]byte, 0, writeChunk+64<<10)}
+	w := &fileWriter{fs: fsys, meta: meta, out: out, buf: vfs.AlignedBuffer(writeChunk)[:0]}
 	le := binary.LittleEndian
 	h := make([]byte, segHeaderBytes)
 	copy(h, segMagic)
@@ -312,9 +312,21 @@ func (w *fileWriter) finish() (err error) {
 	if err := w.write(page[:trailerBytes]); err != nil {
 		return err
 	}
+	// The last write is padded for the sake of alignment, and cut off again.
+	length := w.offset
+	if rest := alignUp(len(w.buf)) - len(w.buf); rest > 0 {
+		clear(page)
+		if err := w.write(page[:rest]); err != nil {
+			return err
+		}
+	}
 	if err := w.flush(); err != nil {
 		return err
 	}
+	if err := w.out.Truncate(length); err != nil {
+		return err
+	}
+	w.offset = length
 	if err := w.out.Sync(); err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/bits"
 	"slices"
 	"sort"
 
@@ -116,11 +117,11 @@ func (r *reader) step(s *shard, from driver.Index) (more bool, next driver.Index
 	classes := s.classes
 	s.mu.Unlock()
 
-	f, h, e, err := r.log.findChunk(s.id, classes, func(e *chunkEntry) bool { return e.next > from })
+	h, e, err := r.log.chunkFrom(s.id, classes, from)
 	if err != nil {
 		return false, 0, err
 	}
-	if f == nil {
+	if h == nil {
 		// Nothing sealed at or behind from: only after a repair, or when the
 		// sealer was faster than we.
 		s.mu.Lock()
@@ -187,7 +188,8 @@ func (r *reader) stepChunk(h *handle, e chunkEntry, from driver.Index) (bool, dr
 		return false, 0, err
 	}
 	end := e.offset + e.length
-	need := int64(0) // of a batch longer than what was read
+	need := int64(0)           // of a batch longer than what was read
+	follows := driver.Index(0) // what the next batch continues; 0 before the first
 	for offset < end {
 		want := int64(max(r.maxBytes-r.bytes, 0)) + markEvery + batchHeaderBytes
 		mark := len(r.buf)
@@ -218,10 +220,15 @@ func (r *reader) stepChunk(h *handle, e chunkEntry, from driver.Index) (bool, dr
 				return false, 0, &driver.CorruptError{File: h.file.name(), Offset: offset + int64(used), Reason: "batch does not match its checksum"}
 			}
 			if b.next() > from {
+				if follows != 0 && b.base != follows {
+					r.buf = r.buf[:mark+used]
+					return true, follows, nil // a gap: see chunkFrom
+				}
 				if !r.fits(int(b.size)) {
 					r.buf = r.buf[:mark+used]
 					return false, 0, nil
 				}
+				follows = b.next()
 				r.add(b, mark+used+batchHeaderBytes)
 			}
 			used += b.stored()
@@ -230,6 +237,79 @@ func (r *reader) stepChunk(h *handle, e chunkEntry, from driver.Index) (bool, dr
 		offset += int64(used)
 	}
 	return r.bytes < r.maxBytes || len(r.batches) == 0, e.next, nil
+}
+
+// chunkFrom finds the sealed chunk with the first batch that reaches beyond from.
+// The caller releases the handle, which is nil if there is none.
+//
+// The chunks of one class do not overlap, but after a shard has changed its class
+// and come back, a merged chunk may have a gap that another class's chunk fills. So
+// with several classes it is the batches that are compared.
+func (l *Log) chunkFrom(id driver.ShardID, classes uint32, from driver.Index) (*handle, chunkEntry, error) {
+	wanted := func(e *chunkEntry) bool { return e.next > from }
+	if bits.OnesCount32(classes) == 1 {
+		_, h, e, err := l.findChunk(id, classes, wanted)
+		return h, e, err
+	}
+	var best *handle
+	var bestEntry chunkEntry
+	var bestBase driver.Index
+	for ; classes != 0; classes &= classes - 1 {
+		_, h, e, err := l.findChunk(id, classes&-classes, wanted)
+		var b batchHeader
+		if err == nil && h != nil {
+			b, err = h.first(e, func(base driver.Index, _ int64) bool { return base > from }, func(b *batchHeader) bool { return b.next() > from })
+		}
+		switch {
+		case err != nil:
+			if h != nil {
+				l.handles.release(h)
+			}
+			if best != nil {
+				l.handles.release(best)
+			}
+			return nil, chunkEntry{}, err
+		case h == nil:
+		case best == nil || b.base < bestBase:
+			if best != nil {
+				l.handles.release(best)
+			}
+			best, bestEntry, bestBase = h, e, b.base
+		default:
+			l.handles.release(h)
+		}
+	}
+	return best, bestEntry, nil
+}
+
+// first finds the first batch of a chunk that is wanted, starting at the last mark
+// that has not reached it, and checks it.
+func (h *handle) first(e chunkEntry, reached func(driver.Index, int64) bool, wanted func(*batchHeader) bool) (batchHeader, error) {
+	offset, err := h.seek(e, reached)
+	if err != nil {
+		return batchHeader{}, err
+	}
+	var head [batchHeaderBytes]byte
+	for offset < e.offset+e.length {
+		if err := readFull(h.in, head[:], offset); err != nil {
+			return batchHeader{}, fmt.Errorf("read %s: %w", h.file.name(), err)
+		}
+		b, ok := peekBatch(head[:])
+		if ok && wanted(&b) {
+			data := make([]byte, b.stored())
+			if err := readFull(h.in, data, offset); err != nil {
+				return batchHeader{}, fmt.Errorf("read %s: %w", h.file.name(), err)
+			}
+			if _, ok = parseBatch(data); ok {
+				return b, nil
+			}
+		}
+		if !ok || b.shard != e.shard {
+			return batchHeader{}, &driver.CorruptError{File: h.file.name(), Offset: offset, Reason: "batch does not match its checksum"}
+		}
+		offset += int64(b.stored())
+	}
+	return batchHeader{}, &driver.CorruptError{File: h.file.name(), Offset: e.offset, Reason: "chunk ends before the index its directory names"}
 }
 
 // findChunk finds the first sealed chunk of a shard that satisfies wanted, which
@@ -330,39 +410,21 @@ func (l *Log) firstAt(s *shard, at int64) (driver.Index, error) {
 	if !needFiles {
 		return max(first, inMemory), nil
 	}
-	f, h, e, err := l.findChunk(s.id, classes, func(e *chunkEntry) bool { return e.maxAt >= at && e.next > first })
-	if err != nil {
-		return 0, err
-	}
-	if f == nil {
-		return max(first, inMemory), nil
-	}
-	defer l.handles.release(h)
-	offset, err := h.seek(e, func(base driver.Index, batchAt int64) bool { return batchAt >= at })
-	if err != nil {
-		return 0, err
-	}
-	r := reader{log: l}
-	for offset < e.offset+e.length {
-		head := make([]byte, batchHeaderBytes)
-		if err := readFull(h.in, head, offset); err != nil {
-			return 0, fmt.Errorf("read %s: %w", f.name(), err)
+	best := inMemory
+	for ; classes != 0; classes &= classes - 1 {
+		_, h, e, err := l.findChunk(s.id, classes&-classes, func(e *chunkEntry) bool { return e.maxAt >= at && e.next > first })
+		if err != nil {
+			return 0, err
 		}
-		b, ok := peekBatch(head)
-		if ok && b.at >= at && b.next() > first {
-			// Only the answer needs to be beyond doubt.
-			data := r.extend(b.stored())
-			if err := readFull(h.in, data, offset); err != nil {
-				return 0, fmt.Errorf("read %s: %w", f.name(), err)
-			}
-			if _, ok = parseBatch(data); ok {
-				return max(first, b.base), nil
-			}
+		if h == nil {
+			continue
 		}
-		if !ok || b.shard != e.shard {
-			return 0, &driver.CorruptError{File: f.name(), Offset: offset, Reason: "batch does not match its checksum"}
+		b, err := h.first(e, func(base driver.Index, batchAt int64) bool { return batchAt >= at && base > first }, func(b *batchHeader) bool { return b.at >= at && b.next() > first })
+		l.handles.release(h)
+		if err != nil {
+			return 0, err
 		}
-		offset += int64(b.stored())
+		best = min(best, b.base)
 	}
-	return max(first, inMemory), nil
+	return max(first, best), nil
 }

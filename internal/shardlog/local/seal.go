@@ -203,7 +203,7 @@ func (l *Log) newSlot() (_ *slot, err error) {
 		return nil, errors.New("no free number for a log segment")
 	}
 	sl := &slot{number: number, name: slotName(number)}
-	f, err := l.fs.Open(sl.name, vfs.Write|vfs.Create|vfs.Empty)
+	f, err := l.fs.Open(sl.name, vfs.Write|vfs.Create|vfs.Empty|vfs.Uncached)
 	if err != nil {
 		return nil, fmt.Errorf("make %s: %w", sl.name, err)
 	}

@@ -446,3 +446,28 @@ func TestBatchesLongerThanTheLimitAreReadFromSealedFiles(t *testing.T) {
 		})
 	}
 }
+
+func TestShardThatChangedItsClassAndCameBackReadsInOrder(t *testing.T) {
+	fsys := vfs.NewMemory()
+	l := open(t, fsys, local.Options{})
+	createShards(t, l, 24*hour, 1, 2, 3, 4, 5, 6, 7)
+	n := driver.Index(1)
+	for round := range 12 {
+		retention := 24 * hour
+		if round%4 == 1 {
+			retention = 7 * 24 * hour
+		}
+		must(t, l.SetRetention(t.Context(), retention, 1))
+		write(t, l, 30, 1, 2, 3, 4, 5, 6, 7)
+		n += 30
+		must(t, l.Maintain(t.Context()))
+		expect(t, l, 1, 1, n)
+		for _, from := range []driver.Index{2, n / 3, n / 2, n - 40} {
+			batches, _, err := l.Read(t.Context(), 1, max(from, 1), 1, nil)
+			must(t, err)
+			if len(batches) != 1 || batches[0].Base != max(from, 1) {
+				t.Fatalf("round %d: read from %d gives %+v", round, from, batches)
+			}
+		}
+	}
+}
