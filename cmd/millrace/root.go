@@ -30,6 +30,9 @@ func newRoot() *cobra.Command {
 		newHealth(),
 		newCA(),
 		newVersion(),
+		newVerify(),
+		newBackup(),
+		newRestore(),
 		newMan(),
 	)
 	root.AddCommand(cli.Commands()...)

@@ -42,18 +42,10 @@ Every setting can also be given as MILLRACE_… in the environment or in a file
 	return cmd
 }
 
-// untilSignal returns a context that the first signal ends; the second one ends
-// the process.
+// untilSignal returns a context that the first signal ends. From then on signals
+// have their usual effect, so that the second one ends the process.
 func untilSignal(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(ctx)
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
-	// The goroutine lives as long as the process, which is what it waits for.
-	go func() {
-		<-signals
-		cancel()
-		<-signals
-		os.Exit(1)
-	}()
-	return ctx, cancel
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, os.Interrupt)
+	context.AfterFunc(ctx, stop)
+	return ctx, stop
 }

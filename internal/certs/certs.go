@@ -122,7 +122,8 @@ func (a *Authority) read(dir string) error {
 	}
 	rawKey, err := os.ReadFile(keyFile)
 	if err != nil {
-		return fmt.Errorf("certificate authority: %s is there but its key is not: %w", certFile, errors.Unwrap(err))
+		// Not wrapped: a missing key is not a missing authority.
+		return fmt.Errorf("certificate authority: %s is there but its key cannot be read: %v", certFile, errors.Unwrap(err))
 	}
 	pair, err := tls.X509KeyPair(raw, rawKey)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -309,8 +310,8 @@ func TestStopEndsSubscriptions(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			stopped := make(chan error, 1)
-			go func() { stopped <- s.Stop() }()
+			var stopping sync.WaitGroup
+			stopping.Go(func() { s.Stop() })
 			for err == nil {
 				err = sub.Next(event)
 			}
@@ -318,10 +319,36 @@ func TestStopEndsSubscriptions(t *testing.T) {
 				t.Errorf("the stream ends with %v", err)
 			}
 			sub.Close()
-			if err := <-stopped; err != nil {
-				t.Error(err)
-			}
+			stopping.Wait()
 		})
+	}
+}
+
+func TestIdentityCallsShareThePort(t *testing.T) {
+	s := testkit.Start(t, testkit.Options{})
+	for _, form := range testkit.Forms {
+		c := s.Client(form)
+		c.Credentials.AccessKey = "123456789012"
+		body := "Action=GetCallerIdentity&Version=2011-06-15"
+		r, err := c.Request(t.Context(), kinesis.OpListStreams, &kinesis.ListStreamsInput{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err = http.NewRequestWithContext(t.Context(), http.MethodPost, r.URL.String(), strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded; charset=utf-8")
+		sigv4.Sign(r, []byte(body), c.Credentials, "us-east-1", "sts", time.Now())
+		reply, err := c.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(reply.Body)
+		reply.Body.Close()
+		if err != nil || reply.StatusCode != 200 || !strings.Contains(string(text), "<Arn>arn:aws:iam::123456789012:root</Arn>") {
+			t.Errorf("%s: %d %s %v", form.Name, reply.StatusCode, text, err)
+		}
 	}
 }
 

@@ -153,7 +153,9 @@ func TestOversizeHeadersAreRefused(t *testing.T) {
 	huge := strings.Repeat("a", 256<<10)
 	t.Run("h1", func(t *testing.T) {
 		c := w.dial(t)
-		go io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\nX-Big: "+huge+"\r\n\r\n")
+		var sending sync.WaitGroup
+		sending.Go(func() { io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\nX-Big: "+huge+"\r\n\r\n") })
+		defer sending.Wait()
 		reply, err := http.ReadResponse(bufio.NewReader(c), nil)
 		if err != nil {
 			t.Fatal(err)

@@ -40,10 +40,10 @@ type exchange struct {
 func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	m.inflight.Add(1)
 	defer m.inflight.Add(-1)
-	x := &exchange{mux: m, w: w, r: r, start: m.options.Now(), ctx: r.Context()}
+	x := &exchange{mux: m, w: w, r: r, start: time.Now(), ctx: r.Context()}
 	x.outcome.Call = &x.call
 	x.call.RequestID, x.id2 = newIDs()
-	x.call.Time = x.start
+	x.call.Time = m.options.Now()
 	defer x.finish()
 	defer x.recover()
 	x.run()
