@@ -29,7 +29,7 @@ func (s *Server) announce() {
 	} else {
 		fmt.Fprintf(&b, "  data      %s\n", s.config.DataPath())
 	}
-	fmt.Fprintf(&b, "\nexport AWS_ENDPOINT_URL_KINESIS=http://%s\nexport AWS_ENDPOINT_URL_STS=http://%s\nexport AWS_REGION=%s\n", address, address, s.config.Region)
+	fmt.Fprintf(&b, "\nexport AWS_ENDPOINT_URL_KINESIS=http://%s\nexport AWS_ENDPOINT_URL_STS=http://%s\nexport AWS_REGION=%s AWS_DEFAULT_REGION=%s\n", address, address, s.config.Region, s.config.Region)
 	switch {
 	case s.config.Auth == "open":
 		b.WriteString("export AWS_ACCESS_KEY_ID=local\nexport AWS_SECRET_ACCESS_KEY=local\n")
