@@ -462,7 +462,7 @@ func TestShardThatChangedItsClassAndCameBackReadsInOrder(t *testing.T) {
 		n += 30
 		must(t, l.Maintain(t.Context()))
 		expect(t, l, 1, 1, n)
-		for _, from := range []driver.Index{2, n / 3, n / 2, n - 40} {
+		for _, from := range []driver.Index{2, n / 4, n / 3, n / 2, n - 20} {
 			batches, _, err := l.Read(t.Context(), 1, max(from, 1), 1, nil)
 			must(t, err)
 			if len(batches) != 1 || batches[0].Base != max(from, 1) {
