@@ -17,7 +17,7 @@ import (
 // openDurable is a Service on the real engine; stop ends it.
 func openDurable(t *testing.T, fs vfs.FS) (r *rig, stop func()) {
 	t.Helper()
-	engine, err := local.Open(t.Context(), fs, local.Options{})
+	engine, err := local.Open(t.Context(), fs, local.Options{SegmentBytes: 1 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
