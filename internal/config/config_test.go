@@ -77,7 +77,7 @@ func TestEverySettingTravelsThroughEverySource(t *testing.T) {
 		"shutdown-timeout": "3s", "wal-segment-bytes": "32MiB", "wal-segments": "4", "low-watermark": "1", "retention-sweep": "4s",
 		"inflight-memory": "64MiB", "log-level": "debug", "log-format": "json", "access-log": "stdout", "audit-log": "stderr",
 		"metrics-streams": "1", "metrics-shards": "2",
-		"tls": "false", "ephemeral": "true", "allow-open-network": "true", "remote-profiling": "true", "allow-unsigned-payload": "true",
+		"tls": "false", "ephemeral": "true", "repair": "true", "allow-open-network": "true", "remote-profiling": "true", "allow-unsigned-payload": "true",
 	}
 	skip := map[string]bool{"seed": true, "tls-cert": true, "tls-key": true} // must name files
 	for _, o := range options {

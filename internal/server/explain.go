@@ -20,7 +20,7 @@ func explainData(dir string, err error) error {
 	case errors.Is(err, driver.ErrNewerVersion):
 		return fmt.Errorf("data directory %s was written by a newer version of millrace; start that version, or name another directory with --data", dir)
 	case errors.As(err, &corrupt):
-		return fmt.Errorf("data directory %s is damaged: %w; `millrace verify --data %s` lists what is, a backup can be restored with `millrace restore`", dir, err, dir)
+		return fmt.Errorf("data directory %s is damaged: %w; `millrace verify --data %s` lists what is, --repair starts with what is whole, `millrace restore` brings a backup back", dir, err, dir)
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("data directory %s: permission denied; give it to the user that runs millrace, or name another with --data", dir)
 	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, fs.ErrExist):
