@@ -56,6 +56,7 @@ type Config struct {
 
 	Data              string `group:"Data" key:"data" doc:"Directory that holds everything the server knows. One server at a time; made if it is missing."`
 	Ephemeral         bool   `key:"ephemeral" doc:"Keep everything in memory and forget it at the end."`
+	Repair            bool   `key:"repair" doc:"Open a damaged data directory: what is whole is served, what is damaged is isolated and reported. For one start, after millrace verify has shown what is lost."`
 	Account           string `key:"account" doc:"Account of credentials that name no other, 12 digits."`
 	Region            string `key:"region" doc:"Region of seeded streams, and the one printed at start. Requests name their own."`
 	Seed              string `key:"seed" doc:"File with streams, users, keys and roles to create at start if they are missing."`

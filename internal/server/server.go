@@ -196,6 +196,7 @@ func (s *Server) openLog(ctx context.Context) error {
 			SegmentBytes:      int(s.config.WALSegmentBytes),
 			SegmentCount:      s.config.WALSegments,
 			LowWatermarkBytes: watermark,
+			Repair:            s.config.Repair,
 			Now:               s.options.Now,
 			Logger:            s.logger,
 			Metrics:           s.metrics,
@@ -204,6 +205,9 @@ func (s *Server) openLog(ctx context.Context) error {
 			return explainData(s.config.DataPath(), err)
 		}
 		s.logger.Debug("log opened", "took", time.Since(started))
+		for _, damage := range l.Repairs() {
+			s.logger.Error("damaged data isolated", "file", damage.File, "offset", damage.Offset, "reason", damage.Reason)
+		}
 		engine = l
 	}
 	s.log = shardlog.New(engine, shardlog.Options{MaxInflightBytes: int64(s.config.InflightMemory), Metrics: s.metrics})
@@ -217,7 +221,10 @@ func (s *Server) openMeta(ctx context.Context) error {
 		return err
 	}
 	if fs != nil {
-		fs = vfs.Sub(fs, "meta")
+		fs = vfs.Sub(fs, metaDir)
+	} else {
+		// Without somewhere to put snapshots the metadata's log would only grow.
+		fs = vfs.NewMemory()
 	}
 	s.meta, err = meta.Open(ctx, s.log, fs, meta.Options{Logger: s.logger})
 	if err != nil {
