@@ -9,7 +9,7 @@
 // nothing but its wire: HTTP/1.1, HTTP/2 in clear text, or TLS.
 //
 // A second part sends bytes that no client would send and compares the exact
-// answers: texts.go and its test.
+// answers: texts_test.go.
 //
 // known-failures.txt names checks that fail today. An entry that passes fails
 // the build, so the file cannot rot.
