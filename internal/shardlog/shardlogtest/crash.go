@@ -183,7 +183,7 @@ func (l *ledger) check(ctx context.Context, d driver.Driver) error {
 func RunCrash(t *testing.T, open Opener) {
 	steps, seeds := 60, uint64(2)
 	if Long() {
-		steps, seeds = 1500, 6
+		steps, seeds = 300, 4
 	}
 	ctx := context.Background()
 	memory := vfs.NewMemory()

@@ -66,7 +66,7 @@ func RunDamage(t *testing.T, open Opener) {
 	rng := rand.New(rand.NewPCG(3, 3))
 	flips := 60
 	if Long() {
-		flips = 4000
+		flips = 1000
 	}
 	refused, named, harmless, torn := 0, 0, 0, 0
 	for _, name := range files(t, memory, ".") {
