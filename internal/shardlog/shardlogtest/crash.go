@@ -204,8 +204,9 @@ func RunCrash(t *testing.T, open Opener) {
 	var published = make(chan *ledger, 1)
 	published <- l.clone()
 	faults.OnSync = func(before bool, kind vfs.Kind, name string) {
+		// Held while cloning: the history cannot begin its next call meanwhile.
 		state := <-published
-		published <- state
+		defer func() { published <- state }()
 		for seed := range seeds {
 			if seed > 0 && !before {
 				continue
