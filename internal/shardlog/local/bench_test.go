@@ -104,6 +104,33 @@ func BenchmarkAppendOne(b *testing.B) {
 	}
 }
 
+// BenchmarkAppendSmall has 16 writers append one record of 1 KiB each, which is
+// what decides the cost of PutRecord: how many of them a write carries.
+func BenchmarkAppendSmall(b *testing.B) {
+	l := openBench(b, vfs.OS(b.TempDir()), 16)
+	defer l.Close()
+	payload := make([]byte, 1024)
+	b.ReportAllocs()
+	var left atomic.Int64
+	left.Store(int64(b.N))
+	b.ResetTimer()
+	cpu := cpuSeconds()
+	var writers sync.WaitGroup
+	for w := range 16 {
+		writers.Go(func() {
+			for left.Add(-1) >= 0 {
+				if err := l.Append(context.Background(), []*driver.Batch{{Shard: driver.ShardID(w + 1), Count: 1, Size: len(payload), Payload: driver.Bytes(payload)}}); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	writers.Wait()
+	b.StopTimer()
+	b.ReportMetric((cpuSeconds()-cpu)/float64(b.N)*1e6, "cpu-µs/op")
+}
+
 // BenchmarkReadCold reads one shard out of 1000 from sealed files.
 func BenchmarkReadCold(b *testing.B) {
 	fsys := vfs.OS(b.TempDir())

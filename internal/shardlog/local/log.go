@@ -104,6 +104,8 @@ const (
 	// One is enough where a write takes 0.1 ms; with 5 ms a second one hides
 	// most of the time the disk would otherwise wait for us.
 	maxInFlight = 2
+	// quickWrite is the average time of a write up to which one is enough.
+	quickWrite = time.Millisecond
 )
 
 func (o *Options) complete() error {
@@ -157,14 +159,16 @@ type Log struct {
 
 	// mu is the one lock every append takes: it orders the log.
 	mu        sync.Mutex
-	wake      sync.Cond // a group can be taken, or closing
-	current   *segment  // takes reservations; nil between segments
-	offset    int       // where the next group or frame goes
-	open      *group    // fills; nil if nothing is reserved behind the last group
-	closed    []*group  // full, not yet taken by a writer
-	rescue    *segment  // takes the groups of an abandoned segment
-	lastGroup *group    // the newest group that was closed
-	lsn       uint64    // of the newest frame
+	wake      sync.Cond     // a group can be taken, or closing
+	current   *segment      // takes reservations; nil between segments
+	offset    int           // where the next group or frame goes
+	open      *group        // fills; nil if nothing is reserved behind the last group
+	closed    []*group      // full, not yet taken by a writer
+	rescue    *segment      // takes the groups of an abandoned segment
+	lastGroup *group        // the newest group that was closed
+	writing   int           // groups on their way to the disk
+	writeTime time.Duration // of late, on average
+	lsn       uint64        // of the newest frame
 	ready     []*segment
 	roomMade  chan struct{} // closed and replaced when ready or a state changes
 	err       error         // why appends fail for good: ErrReadOnly or ErrClosed

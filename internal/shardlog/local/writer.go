@@ -3,6 +3,7 @@ package local
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"sync"
 	"time"
 
@@ -206,7 +207,9 @@ func (l *Log) reserveFrameLocked(size int) (*group, *part) {
 	if l.open == nil {
 		l.open = &group{segment: l.current, start: l.offset, done: make(chan struct{})}
 		l.current.groups++
-		l.wake.Signal()
+		if l.mayWriteLocked() {
+			l.wake.Signal()
+		}
 	}
 	g := l.open
 	l.lsn++
@@ -227,7 +230,18 @@ func (l *Log) closeGroupLocked() {
 	g.before = l.lastGroup
 	l.lastGroup = g
 	l.closed = append(l.closed, g)
-	l.wake.Signal()
+	if l.mayWriteLocked() {
+		l.wake.Signal()
+	}
+}
+
+// mayWriteLocked tells whether one more group may be on its way to the disk. While
+// a write takes little time there is one at a time: appends that come meanwhile
+// gather in the next group, which costs the processor less than many small writes
+// and its appenders no time, since a group is published after the one before it.
+// Where a write takes long, a second one hides part of it.
+func (l *Log) mayWriteLocked() bool {
+	return l.writing == 0 || l.writing < maxInFlight && l.writeTime > quickWrite || l.err != nil
 }
 
 // fill writes a frame of batches into its reserved place. It runs in the
@@ -257,8 +271,19 @@ func (l *Log) fill(g *group, p *part) {
 func (l *Log) write() {
 	for {
 		l.mu.Lock()
-		for len(l.closed) == 0 && l.open == nil && l.err != driver.ErrClosed {
+		for !l.mayWriteLocked() || len(l.closed) == 0 && l.open == nil && l.err != driver.ErrClosed {
 			l.wake.Wait()
+		}
+		if len(l.closed) == 0 && l.open != nil {
+			// Whoever is ready to append now may do so before the group is closed:
+			// on a busy machine that is worth more than the start of the write.
+			l.mu.Unlock()
+			runtime.Gosched()
+			l.mu.Lock()
+			if !l.mayWriteLocked() || len(l.closed) == 0 && l.open == nil && l.err != driver.ErrClosed {
+				l.mu.Unlock()
+				continue
+			}
 		}
 		if len(l.closed) == 0 {
 			if l.open == nil {
@@ -273,6 +298,7 @@ func (l *Log) write() {
 			l.closed = nil
 		}
 		dead := l.err == driver.ErrReadOnly
+		l.writing++
 		l.mu.Unlock()
 
 		g.fills.Wait()
@@ -290,6 +316,8 @@ func (l *Log) write() {
 			g.before = nil
 		}
 		l.mu.Lock()
+		l.writing--
+		l.writeTime += (took - l.writeTime) / 8
 		abandoned := g.segment.abandoned
 		dead = l.err == driver.ErrReadOnly
 		l.mu.Unlock()
