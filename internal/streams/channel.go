@@ -176,7 +176,7 @@ func (s *Service) finishChannel(ctx context.Context, ch *channel) error {
 			return nil
 		}
 		row := ch.row()
-		op := meta.Op{}
+		var op meta.Op
 		more := []meta.Op(nil)
 		if ch.Status == kinesis.ChannelStatusDeleting {
 			if err := s.channels.StopChannel(ctx, ch.ARN); err != nil {

@@ -81,7 +81,7 @@ func (st *stream) resource() resource {
 // writeAttributes stores a resource's tags and policy as they shall be.
 func (s *Service) writeAttributes(ctx context.Context, r resource, old attributesVersion, next attributesRecord) (conflict bool, err error) {
 	row := meta.Row[attributesRecord]{Key: attributesTable.Key(r.arn), Version: old.version, Value: next}
-	op := meta.Op{Key: row.Key, Delete: true}
+	var op meta.Op
 	switch {
 	case next.empty() && old.version == 0:
 		return false, nil

@@ -193,7 +193,6 @@ type Client struct {
 	// Credentials sign the calls.
 	Credentials sigv4.Credentials
 	Server      *Server
-	service     *api.Service
 	transport   interface {
 		http.RoundTripper
 		CloseIdleConnections()
