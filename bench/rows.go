@@ -625,4 +625,3 @@ func (b *bench) peer(command func(port, dir string) []string, measure func(strin
 	}
 	return 0, fmt.Errorf("it does not listen: %s", output.String())
 }
-
