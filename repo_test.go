@@ -287,9 +287,7 @@ func TestGeneratedFilesSaySo(t *testing.T) {
 
 // naked are the places that may start a goroutine by hand, and why somebody
 // still waits for it.
-var naked = map[string]string{
-	"cmd/millrace/serve.go untilSignal": "it waits for a second signal until the process ends, which is its purpose",
-}
+var naked = map[string]string{}
 
 func TestGoroutinesAreWaitedFor(t *testing.T) {
 	used := map[string]bool{}
