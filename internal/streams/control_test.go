@@ -1035,3 +1035,51 @@ func TestManyShards(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// Steps that take effect together leave the shards that steps one by one leave.
+func TestBatchesOfStepsMakeTheSameShards(t *testing.T) {
+	for _, tt := range []struct{ from, to int }{{10, 20}, {20, 10}, {40, 61}, {61, 40}, {7, 5}, {100, 199}} {
+		shape := func(steps int) string {
+			r := newRig(t, nil)
+			r.scaleSteps = steps
+			r.create("s", tt.from)
+			r.advance(time.Hour)
+			for _, sh := range r.get("s").open[:3] {
+				r.append(sh, 2)
+			}
+			commits := 0
+			cancel := r.meta.Watch("streams.", func([]meta.Change) {
+				commits++
+				checkTiling(t, r.lookup(testAccount, testRegion, "s"))
+			})
+			defer cancel()
+			target := int32(tt.to)
+			if _, err := r.UpdateShardCount(t.Context(), r.call(), &kinesis.UpdateShardCountInput{StreamName: api.Ptr("s"), TargetShardCount: &target}); err != nil {
+				t.Fatal(err)
+			}
+			st := r.get("s")
+			if most := 4 + (len(st.shards)-tt.from)/steps + 1; commits > most {
+				t.Errorf("%d to %d by %d: %d commits, want at most %d", tt.from, tt.to, steps, commits, most)
+			}
+			var b strings.Builder
+			for _, sh := range st.shards {
+				fmt.Fprintln(&b, sh.index, sh.start, sh.end, sh.parent, sh.adjacent, sh.created, sh.closed > 0, sh.children)
+				for _, parent := range []int64{sh.parent, sh.adjacent} {
+					if parent >= 0 && (st.shard(uint32(parent)).created >= sh.created || st.shard(uint32(parent)).closed != sh.opened) {
+						t.Errorf("shard %d does not follow its parent %d", sh.index, parent)
+					}
+				}
+			}
+			for _, sh := range st.open {
+				r.append(sh, 1)
+			}
+			return b.String()
+		}
+		one := shape(1)
+		for _, steps := range []int{2, 7, scaleSteps} {
+			if got := shape(steps); got != one {
+				t.Errorf("%d to %d by %d:\n%swant\n%s", tt.from, tt.to, steps, got, one)
+			}
+		}
+	}
+}

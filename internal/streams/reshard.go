@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/millrace/millrace/internal/meta"
 	"github.com/millrace/millrace/internal/shardlog/driver"
@@ -12,87 +15,143 @@ import (
 // hashRange is a range of the hash space, both ends inclusive.
 type hashRange struct{ start, end hashKey }
 
-// reshard is one step of a changing shard map: parents, neighbours in the order
-// of their ranges, close, and children over the same ranges open, in one
-// commit. logs are the children's logs if they exist already, else they are
-// made. next is the stream's record as it shall be, its NextShard not yet
-// counted on. It reports done if the step took effect, and not done if the
-// record has changed meanwhile and nothing did.
+// step is one change of the shard map: parents, neighbours in the order of
+// their ranges, close, and children over the same ranges open.
+type step struct {
+	parents  []*shard
+	children []*shard
+}
+
+// newStep makes the children of a step; logs are theirs, one each. When they
+// open is not known before the parents are fenced: see settle.
+func newStep(st *stream, parents []*shard, ranges []hashRange, nextShard uint32, logs []driver.ShardID) step {
+	children := make([]*shard, len(ranges))
+	for i, r := range ranges {
+		children[i] = &shard{
+			stream: st.id, index: nextShard + uint32(i), log: logs[i], start: r.start, end: r.end,
+			parent: int64(parents[0].index), adjacent: -1,
+		}
+		if len(parents) > 1 {
+			children[i].adjacent = int64(parents[1].index)
+		}
+	}
+	return step{parents, children}
+}
+
+// settle decides when the parents closed and the children opened. lastAt is when
+// the newest record of each parent arrived, 0 if it has none. It returns the
+// closed parents.
+func (c step) settle(now int64, lastAt []int64) []*shard {
+	closed, created := now, int64(0)
+	for i, p := range c.parents {
+		closed, created = max(closed, p.opened, lastAt[i]), max(created, p.created)
+	}
+	// The second in the children's sequence numbers puts all of them above all
+	// of the parents'.
+	created = max(created+1, closed/1000+1)
+	indexes := make([]uint32, len(c.parents))
+	for i, p := range c.parents {
+		indexes[i] = p.index
+	}
+	refs := make([]childRef, len(c.children))
+	for i, child := range c.children {
+		child.created, child.opened = created, closed
+		refs[i] = childRef{Index: child.index, Start: child.start, End: child.end, Parents: indexes}
+	}
+	shut := make([]*shard, len(c.parents))
+	for i, p := range c.parents {
+		shut[i] = new(shard)
+		*shut[i] = *p
+		shut[i].closed, shut[i].children = closed, refs
+	}
+	return shut
+}
+
+// reshard takes one step whose children have no logs yet. next is the stream's
+// record as it shall be, its NextShard not yet counted on. It reports done if
+// the step took effect, and not done if the record has changed meanwhile and
+// nothing did.
+func (s *Service) reshard(ctx context.Context, st *stream, next streamRecord, parents []*shard, ranges []hashRange) (done bool, err error) {
+	first, err := s.meta.NextShardID(ctx, len(ranges))
+	if err != nil {
+		return false, err
+	}
+	logs := make([]driver.ShardID, len(ranges))
+	create := make([]driver.Shard, len(ranges))
+	for i := range ranges {
+		logs[i] = first + driver.ShardID(i)
+		create[i] = driver.Shard{ID: logs[i], Retention: st.retention, NotBefore: s.arrivalFloor(ctx, parents)}
+	}
+	if err := s.log.Create(ctx, create); err != nil {
+		return false, err
+	}
+	defer func() {
+		if !done && err == nil { // nothing refers to them
+			err = s.log.Delete(ctx, logs...)
+		}
+	}()
+	steps := []step{newStep(st, parents, ranges, next.NextShard, logs)}
+	next.NextShard += uint32(len(ranges))
+	return s.take(ctx, st, next, steps)
+}
+
+// take lets steps take effect in one commit, all or none. They follow each
+// other: a step may close what one before it opens, which then is a shard that
+// never was open to anybody. next is the stream's record as it shall be.
 //
 // The order is what keeps every record in exactly one shard. The fence returns
 // when no append to a parent is in flight; from then on the parents' ends are
 // final, and writers come back with ErrFenced until the commit shows them the
 // children. If the commit fails in a way that leaves its outcome open, the
 // fence stays: whoever repeats the transition finds out.
-func (s *Service) reshard(ctx context.Context, st *stream, next streamRecord, parents []*shard, ranges []hashRange, logs []driver.ShardID) (done bool, err error) {
-	if len(logs) == 0 {
-		first, err := s.meta.NextShardID(ctx, len(ranges))
-		if err != nil {
-			return false, err
-		}
-		for i := range ranges {
-			logs = append(logs, first+driver.ShardID(i))
-		}
-		create := make([]driver.Shard, len(ranges))
-		for i, id := range logs {
-			create[i] = driver.Shard{ID: id, Retention: st.retention, NotBefore: s.arrivalFloor(ctx, parents)}
-		}
-		if err := s.log.Create(ctx, create); err != nil {
-			return false, err
-		}
-		defer func() {
-			if !done && err == nil { // nothing refers to them
-				err = s.log.Delete(ctx, logs...)
+func (s *Service) take(ctx context.Context, st *stream, next streamRecord, steps []step) (done bool, err error) {
+	made := map[uint32]*shard{} // by these steps, by index; as they end up
+	var parents []*shard        // that were there before
+	for _, c := range steps {
+		for _, p := range c.parents {
+			if made[p.index] == nil {
+				parents = append(parents, p)
 			}
-		}()
-	}
-	for i, p := range parents {
-		if err := s.log.Fence(ctx, p.log); err != nil {
-			s.unfence(parents[:i])
-			return false, fmt.Errorf("fence %s: %w", p.id(), err)
+		}
+		for _, child := range c.children {
+			made[child.index] = child
 		}
 	}
-	closed, created := s.now().UnixMilli(), int64(0)
+	if err := s.fence(ctx, parents); err != nil {
+		s.unfence(parents)
+		return false, err
+	}
+	lastAt := make(map[uint32]int64, len(parents))
 	for _, p := range parents {
-		closed, created = max(closed, p.opened), max(created, p.created)
 		b, err := s.log.Bounds(ctx, p.log)
 		if err != nil {
 			s.unfence(parents)
 			return false, fmt.Errorf("look up the end of %s: %w", p.id(), err)
 		}
 		if b.Next > 1 {
-			closed = max(closed, b.LastAt)
+			lastAt[p.index] = b.LastAt
 		}
 	}
-	// The second in the children's sequence numbers puts all of them above all
-	// of the parents'.
-	created = max(created+1, closed/1000+1)
-
-	children := make([]*shard, len(ranges))
-	refs := make([]childRef, len(ranges))
-	indexes := make([]uint32, len(parents))
-	for i, p := range parents {
-		indexes[i] = p.index
-	}
-	for i, r := range ranges {
-		children[i] = &shard{
-			stream: st.id, index: next.NextShard + uint32(i), log: logs[i], start: r.start, end: r.end,
-			parent: int64(parents[0].index), adjacent: -1, created: created, opened: closed,
-		}
-		if len(parents) > 1 {
-			children[i].adjacent = int64(parents[1].index)
-		}
-		refs[i] = childRef{Index: children[i].index, Start: r.start, End: r.end, Parents: indexes}
-	}
-	next.NextShard += uint32(len(ranges))
+	now := s.now().UnixMilli()
 	ops := []meta.Op{st.update(next)}
-	for _, p := range parents {
-		shut := *p
-		shut.closed, shut.children = closed, refs
-		ops = append(ops, meta.Op{Key: shardKey(st.id, p.index), Value: shardTable.Encode(shut.toRecord())})
+	for _, c := range steps {
+		newest := make([]int64, len(c.parents))
+		for i, p := range c.parents {
+			newest[i] = lastAt[p.index]
+		}
+		for _, p := range c.settle(now, newest) {
+			if made[p.index] != nil {
+				made[p.index] = p
+				continue
+			}
+			ops = append(ops, meta.Op{Key: shardKey(st.id, p.index), Value: shardTable.Encode(p.toRecord())})
+		}
 	}
-	for _, c := range children {
-		ops = append(ops, meta.Op{Key: shardKey(st.id, c.index), Value: shardTable.Encode(c.toRecord()), Cond: meta.Absent})
+	for _, c := range steps {
+		for _, child := range c.children {
+			child = made[child.index]
+			ops = append(ops, meta.Op{Key: shardKey(st.id, child.index), Value: shardTable.Encode(child.toRecord()), Cond: meta.Absent})
+		}
 	}
 	conflict, err := s.commit(ctx, ops...)
 	if err != nil {
@@ -106,6 +165,22 @@ func (s *Service) reshard(ctx context.Context, st *stream, next streamRecord, pa
 		return false, nil
 	}
 	return true, nil
+}
+
+// fence closes shards to writers. Those with an append in flight are waited for
+// side by side, so that many take as long as one.
+func (s *Service) fence(ctx context.Context, shards []*shard) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(64)
+	for _, sh := range shards {
+		group.Go(func() error {
+			if err := s.log.Fence(ctx, sh.log); err != nil {
+				return fmt.Errorf("fence %s: %w", sh.id(), err)
+			}
+			return nil
+		})
+	}
+	return group.Wait()
 }
 
 func (s *Service) unfence(shards []*shard) {
@@ -134,7 +209,7 @@ func (s *Service) finishSplit(ctx context.Context, st *stream) (done bool, err e
 	if parent == nil || parent.closed != 0 || !ok {
 		return s.abandon(ctx, st)
 	}
-	return s.reshard(ctx, st, settled(st.record), []*shard{parent}, []hashRange{{parent.start, before(key)}, {key, parent.end}}, nil)
+	return s.reshard(ctx, st, settled(st.record), []*shard{parent}, []hashRange{{parent.start, before(key)}, {key, parent.end}})
 }
 
 func (s *Service) finishMerge(ctx context.Context, st *stream) (done bool, err error) {
@@ -143,7 +218,7 @@ func (s *Service) finishMerge(ctx context.Context, st *stream) (done bool, err e
 	if low == nil || high == nil || low.closed != 0 || high.closed != 0 {
 		return s.abandon(ctx, st)
 	}
-	return s.reshard(ctx, st, settled(st.record), []*shard{low, high}, []hashRange{{low.start, high.end}}, nil)
+	return s.reshard(ctx, st, settled(st.record), []*shard{low, high}, []hashRange{{low.start, high.end}})
 }
 
 // abandon ends a transition whose shards are not what they were. No call can
@@ -243,49 +318,45 @@ func (w *sweep) count(open []*shard) int {
 	return made
 }
 
-// finishScale makes one step after another until the wanted shards are open,
-// then the stream is ACTIVE.
+// scaleSteps is how many steps of a scaling take effect together: enough to make
+// the commit's cost nothing beside the steps', few enough that writers to the
+// shards concerned wait for milliseconds and a commit stays far below its limit
+// (a step writes at most four records of a few hundred bytes).
+const scaleSteps = 512
+
+// finishScale makes one batch of steps after another until the wanted shards are
+// open, then the stream is ACTIVE.
 func (s *Service) finishScale(ctx context.Context, st *stream) (done bool, err error) {
-	p := st.record.Pending
-	plan := newSweep(st.open, p.Target, p.From)
+	plan := newSweep(st.open, st.record.Pending.Target, st.record.Pending.From)
 	first := true
 	for {
-		parents, ranges, more := plan.step(st.open)
+		record, pending := st.record, *st.record.Pending
+		record.Pending = &pending
+		at := plan.at
+		steps, more := plan.steps(st, &record, s.scaleSteps)
 		if !more {
 			break
 		}
-		if p = st.record.Pending; first || p.EndLog-p.NextLog < uint64(len(ranges)) {
+		if first || len(steps) == 0 {
 			// All logs at once: a log made for each step would cost a sync each. What
 			// an earlier attempt left over may exist or not, so it is not used.
-			first = false
+			first, plan.at = false, at
 			again, err := s.prepareLogs(ctx, st, plan.count(st.open))
 			if again || err != nil {
 				return false, err
 			}
-			if st = s.current(st); st == nil || st.record.Pending == nil || st.record.Pending.Kind != kindScale {
-				return false, nil
-			}
-			continue
-		}
-		record := st.record
-		pending := *p
-		logs := make([]driver.ShardID, len(ranges))
-		for i := range logs {
-			logs[i] = driver.ShardID(pending.NextLog)
-			pending.NextLog++
-		}
-		record.Pending = &pending
-		if done, err := s.reshard(ctx, st, record, parents, ranges, logs); err != nil {
+		} else if done, err := s.take(ctx, st, record, steps); err != nil {
 			return false, err
 		} else if !done {
-			first = false
+			plan.at = at
 		}
-		// The step's own effect, or what somebody else did to the record.
+		// The steps' own effect, or what somebody else did to the record.
 		if st = s.current(st); st == nil || st.record.Pending == nil || st.record.Pending.Kind != kindScale {
 			return false, nil
 		}
 	}
-	left := remainingLogs(st.record.Pending)
+	p := st.record.Pending
+	left := remainingLogs(p)
 	record := settled(st.record)
 	if p.Change != nil {
 		record.set(p.Change)
@@ -295,6 +366,34 @@ func (s *Service) finishScale(ctx context.Context, st *stream) (done bool, err e
 		err = s.log.Delete(ctx, left...)
 	}
 	return !conflict, err
+}
+
+// steps are the next changes of a stream, at most limit and no more than there
+// are logs for; record counts on for them. more tells whether the sweep is not
+// over, also when there are no logs for it.
+func (w *sweep) steps(st *stream, record *streamRecord, limit int) (steps []step, more bool) {
+	open := slices.Clone(st.open)
+	for len(steps) < limit {
+		parents, ranges, ok := w.step(open)
+		if !ok {
+			return steps, len(steps) > 0
+		}
+		if record.Pending.EndLog-record.Pending.NextLog < uint64(len(ranges)) {
+			return steps, true
+		}
+		logs := make([]driver.ShardID, len(ranges))
+		for i := range logs {
+			logs[i] = driver.ShardID(record.Pending.NextLog)
+			record.Pending.NextLog++
+		}
+		c := newStep(st, parents, ranges, record.NextShard, logs)
+		record.NextShard += uint32(len(ranges))
+		steps = append(steps, c)
+		// What follows begins at the wanted range that is being made.
+		i := w.at + slices.Index(open[w.at:], parents[0])
+		open = slices.Replace(open, i, i+len(parents), c.children...)
+	}
+	return steps, true
 }
 
 func remainingLogs(p *transition) []driver.ShardID {

@@ -22,7 +22,7 @@ func New(o Options) (*Service, error) {
 	}
 	s := &Service{
 		log: o.Log, meta: o.Meta, keyring: o.Keyring, now: o.Now, stateDelay: o.StateDelay, trimEvery: o.TrimInterval,
-		maxShards: o.MaxShards, limits: o.Limits, scaler: o.Scaler, channels: o.Channels, logger: o.Logger, metrics: o.Metrics,
+		maxShards: o.MaxShards, scaleSteps: scaleSteps, limits: o.Limits, scaler: o.Scaler, channels: o.Channels, logger: o.Logger, metrics: o.Metrics,
 		wake: make(chan struct{}, 1),
 	}
 	s.quota = o.Quota

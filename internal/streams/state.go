@@ -86,6 +86,7 @@ type Service struct {
 	stateDelay time.Duration
 	trimEvery  time.Duration
 	maxShards  int
+	scaleSteps int // steps of a scaling in one commit
 	limits     Limits
 	scaler     ScalerOptions
 	channels   ChannelRunner
