@@ -110,7 +110,7 @@ func TestAcknowledgedRecordsSurviveKill(t *testing.T) {
 		}
 		if err != nil {
 			s.Kill()
-			t.Fatalf("after %d kills: %v", rounds, err)
+			t.Fatalf("after %d kills: %v\n%s", rounds, err, s.Output())
 		}
 		var writers sync.WaitGroup
 		ctx, cancel := context.WithCancel(t.Context())
