@@ -65,6 +65,8 @@ type Config struct {
 	Auth                 string        `group:"Access" key:"auth" one:"open,keys" doc:"open takes any credentials; keys verifies signatures and applies policies."`
 	ClockWindow          time.Duration `key:"clock-window" doc:"How far a request's date may be from the server's."`
 	AllowUnsignedPayload bool          `key:"allow-unsigned-payload" doc:"Accept UNSIGNED-PAYLOAD in clear text too, not only over TLS."`
+	WebIdentityIssuers   string        `key:"web-identity-issuers" doc:"File with the issuers whose tokens AssumeRoleWithWebIdentity trusts, and their public keys. Empty trusts none."`
+	KMS                  string        `key:"kms" one:"open,strict" doc:"open lets any key id or alias encrypt a stream; strict knows alias/aws/kinesis and keys that exist."`
 
 	TLS      bool     `group:"TLS" key:"tls" doc:"Serve TLS on the API port, beside clear text."`
 	TLSCert  string   `key:"tls-cert" doc:"File with the certificate chain in PEM. Empty means one issued by the server's own authority (see millrace ca). Read again when it changes."`
@@ -109,6 +111,7 @@ func Default() *Config {
 
 		Auth:        "open",
 		ClockWindow: 5 * time.Minute,
+		KMS:         "open",
 
 		TLS: true,
 
@@ -181,7 +184,7 @@ func (c *Config) check() error {
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		return bad("tls-cert", "tls-cert and tls-key go together; only one is set")
 	}
-	for _, f := range []struct{ key, path string }{{"tls-cert", c.TLSCert}, {"tls-key", c.TLSKey}, {"seed", c.Seed}} {
+	for _, f := range []struct{ key, path string }{{"tls-cert", c.TLSCert}, {"tls-key", c.TLSKey}, {"seed", c.Seed}, {"web-identity-issuers", c.WebIdentityIssuers}} {
 		if f.path == "" {
 			continue
 		}

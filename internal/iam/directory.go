@@ -42,8 +42,9 @@ func (u *User) ARN() string { return "arn:aws:iam::" + u.Account + ":user/" + u.
 // AccessKey is a long-term key. Without a user it is one of the account's root.
 type AccessKey struct {
 	Format  int       `json:"format"`
-	ID      string    `json:"id"` // AKIA…, or as seeded
-	Secret  string    `json:"secret"`
+	ID      string    `json:"id"`               // AKIA…, or as seeded
+	Secret  string    `json:"secret,omitempty"` // not in a record that has Sealed
+	Sealed  []byte    `json:"sealed,omitempty"` // Secret as the Sealer wrote it; in records only
 	Account string    `json:"account"`
 	User    string    `json:"user,omitempty"`
 	Active  bool      `json:"active"`
@@ -83,11 +84,28 @@ type Identity struct {
 	SourceIdentity string
 }
 
-// format is the version of the records; newer ones are refused.
-const format = 1
+// format is the version of the records; newer ones are refused. Records whose
+// secret is sealed have sealedFormat: who knows only the first would take them
+// for records without a secret.
+const (
+	format       = 1
+	sealedFormat = 2
+)
+
+// Sealer encrypts secrets before they reach the store, so that the store's
+// files, snapshots and backups do not hold them. purpose is bound to what is
+// sealed: it opens under the same purpose only.
+type Sealer interface {
+	SealSecret(purpose string, secret []byte) []byte
+	OpenSecret(purpose string, sealed []byte) ([]byte, error)
+}
 
 // Options of a Directory.
 type Options struct {
+	// Sealer protects secrets in the store. Nil writes them as they are, which
+	// is for stores that forget. Records that were written without are sealed
+	// when the directory is opened with one.
+	Sealer Sealer
 	// DefaultAccount is the account of keys that name no other, 12 digits;
 	// 000000000000 if empty.
 	DefaultAccount string
@@ -107,6 +125,11 @@ type Directory struct {
 	keys  map[string]*AccessKey
 	roles map[string]*Role
 	bad   error // the first record that could not be read
+	// unsealed are the records that Open found with a secret in clear. Records
+	// that come later are written by this version.
+	unsealed []string
+
+	sealingKey []byte // of sealer
 
 	// sessions remembers opened tokens; it is dropped when it is full and
 	// whenever a role or user changes.
@@ -144,7 +167,7 @@ func Open(ctx context.Context, store Store, o Options) (*Directory, error) {
 	if missing {
 		secret := make([]byte, 32)
 		rand.Read(secret)
-		value, err := json.Marshal(sealingKey{Format: format, Key: secret})
+		value, err := d.encodeSealingKey(secret)
 		if err == nil {
 			err = store.Commit(ctx, Write{Key: sealingKeyName, Value: value, Create: true})
 		}
@@ -155,12 +178,77 @@ func Open(ctx context.Context, store Store, o Options) (*Directory, error) {
 		}
 	}
 	d.mu.RLock()
-	defer d.mu.RUnlock()
-	if d.bad != nil {
+	bad, unsealed := d.bad, d.unsealed
+	d.mu.RUnlock()
+	if bad == nil {
+		bad = d.sealRecords(ctx, unsealed)
+	}
+	if bad != nil {
 		d.cancel()
-		return nil, d.bad
+		return nil, bad
 	}
 	return d, nil
+}
+
+// sealRecords writes secrets again that the store holds in clear.
+func (d *Directory) sealRecords(ctx context.Context, names []string) error {
+	for _, name := range names {
+		var value []byte
+		var err error
+		d.mu.RLock()
+		if k := d.keys[name]; k != nil {
+			value, err = d.encodeKey(*k)
+		} else if name == sealingKeyName {
+			value, err = d.encodeSealingKey(d.sealingKey)
+		}
+		d.mu.RUnlock()
+		if err == nil && value != nil {
+			err = d.store.Commit(ctx, Write{Key: name, Value: value, Exists: true})
+		}
+		// A record that is gone by now has no secret to protect.
+		if err != nil && !errors.Is(err, ErrConflict) {
+			return fmt.Errorf("seal record %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// encodeKey is the record of a key.
+func (d *Directory) encodeKey(k AccessKey) ([]byte, error) {
+	k.Format, k.Sealed = format, nil
+	if d.options.Sealer != nil {
+		k.Format = sealedFormat
+		k.Sealed = d.options.Sealer.SealSecret(key("access-key", k.ID), []byte(k.Secret))
+		k.Secret = ""
+	}
+	return json.Marshal(&k)
+}
+
+func (d *Directory) encodeSealingKey(secret []byte) ([]byte, error) {
+	k := sealingKey{Format: format, Key: secret}
+	if d.options.Sealer != nil {
+		k = sealingKey{Format: sealedFormat, Sealed: d.options.Sealer.SealSecret(sealingKeyName, secret)}
+	}
+	return json.Marshal(&k)
+}
+
+// unsealLocked returns the secret of a record, and notes a record that has it in
+// clear and should not.
+func (d *Directory) unsealLocked(name string, plain, sealed []byte) ([]byte, error) {
+	if sealed == nil {
+		if d.options.Sealer != nil {
+			d.unsealed = append(d.unsealed, name)
+		}
+		return plain, nil
+	}
+	if d.options.Sealer == nil {
+		return nil, errors.New("its secret is sealed with a master key, and none is given")
+	}
+	secret, err := d.options.Sealer.OpenSecret(name, sealed)
+	if err != nil {
+		return nil, fmt.Errorf("open its secret: %w", err)
+	}
+	return secret, nil
 }
 
 // Close stops following the store.
@@ -185,7 +273,7 @@ func (d *Directory) applyLocked(w Write) error {
 		return load(w, d.users, func(u *User) (err error) {
 			u.parsed, err = parseAll(u.Policies)
 			return err
-		}, func(u *User) int { return u.Format })
+		}, func(u *User) int { return u.Format }, format)
 	case "role":
 		clear(d.sessions)
 		delete(d.roles, w.Key)
@@ -195,10 +283,14 @@ func (d *Directory) applyLocked(w Write) error {
 			}
 			r.trust, err = ParsePolicy(r.Trust, TrustPolicy)
 			return err
-		}, func(r *Role) int { return r.Format })
+		}, func(r *Role) int { return r.Format }, format)
 	case "access-key":
 		delete(d.keys, w.Key)
-		return load(w, d.keys, func(*AccessKey) error { return nil }, func(k *AccessKey) int { return k.Format })
+		return load(w, d.keys, func(k *AccessKey) error {
+			secret, err := d.unsealLocked(w.Key, []byte(k.Secret), k.Sealed)
+			k.Secret, k.Sealed = string(secret), nil
+			return err
+		}, func(k *AccessKey) int { return k.Format }, sealedFormat)
 	case "sealing-key":
 		if w.Value == nil {
 			return nil
@@ -207,23 +299,27 @@ func (d *Directory) applyLocked(w Write) error {
 		if err := json.Unmarshal(w.Value, &k); err != nil {
 			return err
 		}
-		if k.Format > format {
-			return newer(k.Format)
+		if k.Format > sealedFormat {
+			return newer(k.Format, sealedFormat)
 		}
-		s, err := newSealer(k.Key)
+		secret, err := d.unsealLocked(w.Key, k.Key, k.Sealed)
 		if err != nil {
 			return err
 		}
-		d.sealer = s
+		s, err := newSealer(secret)
+		if err != nil {
+			return err
+		}
+		d.sealer, d.sealingKey = s, secret
 	}
 	return nil
 }
 
-func newer(found int) error {
-	return fmt.Errorf("was written by a newer version (format %d, this one reads up to %d)", found, format)
+func newer(found, known int) error {
+	return fmt.Errorf("was written by a newer version (format %d, this one reads up to %d)", found, known)
 }
 
-func load[T any](w Write, into map[string]*T, complete func(*T) error, formatOf func(*T) int) error {
+func load[T any](w Write, into map[string]*T, complete func(*T) error, formatOf func(*T) int, known int) error {
 	if w.Value == nil {
 		return nil
 	}
@@ -231,8 +327,8 @@ func load[T any](w Write, into map[string]*T, complete func(*T) error, formatOf 
 	if err := json.Unmarshal(w.Value, v); err != nil {
 		return err
 	}
-	if f := formatOf(v); f > format {
-		return newer(f)
+	if f := formatOf(v); f > known {
+		return newer(f, known)
 	}
 	if err := complete(v); err != nil {
 		return err
@@ -438,7 +534,7 @@ func (d *Directory) PutAccessKey(ctx context.Context, k *AccessKey) error {
 		}
 		writes = append(writes, Write{Key: key("user", k.Account, k.User), Value: value, Exists: true})
 	}
-	value, err := json.Marshal(k)
+	value, err := d.encodeKey(*k)
 	if err != nil {
 		return err
 	}
@@ -456,7 +552,7 @@ func (d *Directory) SetAccessKeyActive(ctx context.Context, id string, active bo
 	}
 	changed := *k
 	changed.Active = active
-	value, err := json.Marshal(&changed)
+	value, err := d.encodeKey(changed)
 	if err != nil {
 		return err
 	}

@@ -1,7 +1,9 @@
 package iam
 
 import (
+	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"strings"
 	"testing"
@@ -192,5 +194,87 @@ roles:
 		if err == nil || !strings.HasPrefix(err.Error(), c.want) {
 			t.Errorf("%s:\ngot  %v\nwant %s", c.with, err, c.want)
 		}
+	}
+}
+
+// masker is a Sealer that hides a secret from a search for it.
+type masker byte
+
+func (m masker) SealSecret(purpose string, secret []byte) []byte {
+	sealed := []byte(purpose + "\x00")
+	for _, c := range secret {
+		sealed = append(sealed, c^byte(m))
+	}
+	return sealed
+}
+
+func (m masker) OpenSecret(purpose string, sealed []byte) ([]byte, error) {
+	masked, ok := bytes.CutPrefix(sealed, []byte(purpose+"\x00"))
+	if !ok {
+		return nil, errors.New("sealed for something else")
+	}
+	return m.SealSecret("", masked)[1:], nil
+}
+
+func TestSecretsAreSealedInTheStore(t *testing.T) {
+	store := &MemoryStore{}
+	// The first records are of a time before secrets were sealed.
+	d, err := Open(t.Context(), store, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, err := d.CreateAccessKey(t.Context(), "123456789012", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	session, err := d.Issue(NewSession{Account: "123456789012", Duration: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealingKey := d.sealingKey
+	d.Close()
+
+	sealed := Options{Sealer: masker(0x55)}
+	if d, err = Open(t.Context(), store, sealed); err != nil {
+		t.Fatal(err)
+	}
+	young, err := d.CreateAccessKey(t.Context(), "123456789012", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.SetAccessKeyActive(t.Context(), young.ID, true); err != nil {
+		t.Fatal(err)
+	}
+	d.Close()
+
+	for name, value := range store.records {
+		for _, secret := range []string{old.Secret, young.Secret, base64.StdEncoding.EncodeToString(sealingKey)} {
+			if bytes.Contains(value, []byte(secret)) {
+				t.Errorf("record %s holds a secret: %s", name, value)
+			}
+		}
+	}
+	if d, err = Open(t.Context(), store, sealed); err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	for _, k := range []*AccessKey{old, young} {
+		if secret, err := d.Secret(k.ID, ""); err != nil || secret != k.Secret {
+			t.Errorf("key %s: %q, %v", k.ID, secret, err)
+		}
+	}
+	if secret, err := d.Secret(session.AccessKey, session.SessionToken); err != nil || secret != session.SecretKey {
+		t.Errorf("session: %v", err)
+	}
+	if _, err := Open(t.Context(), store, Options{}); err == nil || !strings.Contains(err.Error(), "sealed with a master key") {
+		t.Errorf("without a master key: %v", err)
+	}
+	// A sealed secret under another's name is not that one's.
+	name := key("access-key", old.ID)
+	if err := store.Commit(t.Context(), Write{Key: name, Value: store.records[key("access-key", young.ID)]}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(t.Context(), store, sealed); err == nil || !strings.Contains(err.Error(), name) {
+		t.Errorf("swapped secrets: %v", err)
 	}
 }

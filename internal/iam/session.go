@@ -19,7 +19,8 @@ const sealingKeyName = "iam/sealing-key"
 
 type sealingKey struct {
 	Format int    `json:"format"`
-	Key    []byte `json:"key"` // AES-256
+	Key    []byte `json:"key,omitempty"`    // AES-256; not in a record that has Sealed
+	Sealed []byte `json:"sealed,omitempty"` // Key as the Sealer wrote it
 }
 
 // session is what a token carries.

@@ -168,15 +168,22 @@ type operation struct {
 	empty    bool // the reply has no result element
 }
 
-// ServeHTTP verifies and serves one call. It reads the body itself.
+// ServeHTTP is ServeCall for requests nobody has given a call.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	id := h.o.RequestID()
-	namespace, name, result, err := h.serve(r)
+	h.ServeCall(w, r, &api.Call{RequestID: h.o.RequestID()})
+}
+
+// ServeCall verifies and serves one call. It reads the body itself, and fills in
+// what it learns: who calls, what for, and, as its results, the resource the
+// call is about and the code of its error, both empty if there is none.
+func (h *Handler) ServeCall(w http.ResponseWriter, r *http.Request, about *api.Call) (resource, code string) {
+	id := about.RequestID
+	c, namespace, name, result, err := h.serve(r, about)
 	var b strings.Builder
 	status := http.StatusOK
 	if err != nil {
 		f := h.fault(err, id)
-		status = f.status
+		status, code = f.status, f.code
 		b.WriteString(`<ErrorResponse xmlns="` + namespace + `">`)
 		appendElement(&b, group("Error", text("Type", f.sender()), text("Code", f.code), text("Message", f.message)))
 		appendElement(&b, text("RequestId", id))
@@ -190,20 +197,23 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		b.WriteString("</" + name + "Response>\n")
 	}
 	w.Header().Set("Content-Type", "text/xml")
-	w.Header().Set("x-amzn-RequestId", id)
+	// Spelled as other replies spell it, so that there is only one.
+	w.Header()["x-amzn-RequestId"] = []string{id}
 	w.WriteHeader(status)
 	// A client that has gone away is no news.
 	_, _ = io.WriteString(w, b.String())
+	return c.resource(), code
 }
 
-func (h *Handler) serve(r *http.Request) (namespace, name string, result []element, err error) {
+// serve returns the call too once it knows its operation, else nil.
+func (h *Handler) serve(r *http.Request, about *api.Call) (c *call, namespace, name string, result []element, err error) {
 	namespace = stsNamespace
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
 	if err != nil {
-		return namespace, "", nil, badRequest("ValidationError", "The body cannot be read.")
+		return nil, namespace, "", nil, badRequest("ValidationError", "The body cannot be read.")
 	}
 	if len(body) > maxBody {
-		return namespace, "", nil, &fault{"RequestEntityTooLarge", "The body is too large.", http.StatusRequestEntityTooLarge}
+		return nil, namespace, "", nil, &fault{"RequestEntityTooLarge", "The body is too large.", http.StatusRequestEntityTooLarge}
 	}
 	form, err := url.ParseQuery(r.URL.RawQuery)
 	if err == nil && len(body) > 0 {
@@ -214,7 +224,7 @@ func (h *Handler) serve(r *http.Request) (namespace, name string, result []eleme
 		}
 	}
 	if err != nil {
-		return namespace, "", nil, badRequest("MalformedQueryString", "The query string contains a syntax error.")
+		return nil, namespace, "", nil, badRequest("MalformedQueryString", "The query string contains a syntax error.")
 	}
 	name = form.Get("Action")
 	service, table := "sts", stsOperations
@@ -224,21 +234,55 @@ func (h *Handler) serve(r *http.Request) (namespace, name string, result []eleme
 	op, known := table[name]
 	if !known {
 		if name == "" {
-			return namespace, name, nil, &fault{"MissingAction", "The request has no Action parameter.", http.StatusBadRequest}
+			return nil, namespace, name, nil, &fault{"MissingAction", "The request has no Action parameter.", http.StatusBadRequest}
 		}
-		return namespace, name, nil, badRequest("InvalidAction", "Could not find operation %s for version %s", clip(name), clip(form.Get("Version")))
+		return nil, namespace, name, nil, badRequest("InvalidAction", "Could not find operation %s for version %s", clip(name), clip(form.Get("Version")))
 	}
-	c := &call{ctx: r.Context(), form: form, http: r, now: h.o.Now()}
+	about.Operation = described[service][name]
+	c = &call{ctx: r.Context(), form: form, http: r, now: h.o.Now()}
 	if !op.unsigned {
 		if err := h.authenticate(c, service, body); err != nil {
-			return namespace, name, nil, err
+			return c, namespace, name, nil, err
 		}
+		about.Principal, about.Account, about.Region = c.who.Principal, c.who.Principal.AccountID, c.region
 	}
 	result, err = op.serve(h, c)
 	if err == nil && result == nil && !op.empty {
 		result = []element{}
 	}
-	return namespace, name, result, err
+	return c, namespace, name, result, err
+}
+
+// described are the operations as the rest of the server knows them.
+var described = map[string]map[string]*api.Operation{"sts": describe("sts", stsOperations), "iam": describe("iam", iamOperations)}
+
+func describe(service string, table map[string]operation) map[string]*api.Operation {
+	about := &api.Service{ID: strings.ToUpper(service), SigningName: service}
+	all := make(map[string]*api.Operation, len(table))
+	for name := range table {
+		all[name] = &api.Operation{Service: about, Name: name, Action: service + ":" + name}
+	}
+	return all
+}
+
+// resource names what a call is about, empty for nothing in particular.
+func (c *call) resource() string {
+	if c == nil {
+		return ""
+	}
+	if role := c.form.Get("RoleArn"); role != "" {
+		return clip(role)
+	}
+	account := ""
+	if c.who != nil {
+		account = c.who.Principal.AccountID
+	}
+	for _, kind := range []string{"User", "Role"} {
+		if name := c.form.Get(kind + "Name"); name != "" {
+			return "arn:aws:iam::" + account + ":" + strings.ToLower(kind) + "/" + clip(name)
+		}
+	}
+	return ""
 }
 
 func (h *Handler) authenticate(c *call, service string, body []byte) error {

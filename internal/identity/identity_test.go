@@ -2,12 +2,18 @@ package identity
 
 import (
 	"context"
+	"crypto"
+	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -255,4 +261,118 @@ func FuzzForm(f *testing.F) {
 			t.Error(fmt.Sprint(w.Code, w.Body))
 		}
 	})
+}
+
+func number(n *big.Int) string { return base64.RawURLEncoding.EncodeToString(n.Bytes()) }
+
+// Every algorithm of a key set verifies what was signed with it, and nothing
+// else.
+func TestTokensOfEveryKeyType(t *testing.T) {
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ecKey := func(c elliptic.Curve) *ecdsa.PrivateKey {
+		k, err := ecdsa.GenerateKey(c, rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	p256, p384 := ecKey(elliptic.P256()), ecKey(elliptic.P384())
+	sum := func(h crypto.Hash, text string) []byte {
+		w := h.New()
+		w.Write([]byte(text))
+		return w.Sum(nil)
+	}
+	withRSA := func(h crypto.Hash) func(string) []byte {
+		return func(text string) []byte {
+			signature, err := rsa.SignPKCS1v15(rand.Reader, rsaKey, h, sum(h, text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return signature
+		}
+	}
+	withEC := func(k *ecdsa.PrivateKey, h crypto.Hash) func(string) []byte {
+		return func(text string) []byte {
+			r, s, err := ecdsa.Sign(rand.Reader, k, sum(h, text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			n := (k.Params().BitSize + 7) / 8
+			return append(r.FillBytes(make([]byte, n)), s.FillBytes(make([]byte, n))...)
+		}
+	}
+	file := fmt.Sprintf(`{"issuers":[{"url":"https://token.example.com","audiences":["millrace"],"keys":[
+		{"kty":"RSA","kid":"rsa","use":"sig","alg":"RS256","n":%q,"e":"AQAB"},
+		{"kty":"EC","kid":"p256","crv":"P-256","x":%q,"y":%q},
+		{"kty":"EC","kid":"p384","crv":"P-384","x":%q,"y":%q},
+		{"kty":"RSA","kid":"other","use":"enc","n":"AQAB","e":"AQAB"}]}]}`,
+		number(rsaKey.N), number(p256.X), number(p256.Y), number(p384.X), number(p384.Y))
+	issuers, err := ParseIssuers([]byte(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Unix(1_700_000_000, 0)
+	h := New(Options{Issuers: issuers, Now: func() time.Time { return now }})
+	for _, c := range []struct {
+		kid, alg string
+		sign     func(string) []byte
+		good     bool
+	}{
+		{"rsa", "RS256", withRSA(crypto.SHA256), true},
+		{"rsa", "RS384", withRSA(crypto.SHA384), true},
+		{"rsa", "RS512", withRSA(crypto.SHA512), true},
+		{"p256", "ES256", withEC(p256, crypto.SHA256), true},
+		{"p384", "ES384", withEC(p384, crypto.SHA384), true},
+		{"rsa", "RS512", withRSA(crypto.SHA256), false},
+		{"rsa", "ES256", withRSA(crypto.SHA256), false},
+		{"p256", "ES384", withEC(p256, crypto.SHA384), false},
+		{"p384", "ES256", withEC(p384, crypto.SHA256), false},
+		{"p256", "ES256", withEC(p384, crypto.SHA256), false},
+		{"p256", "RS256", withEC(p256, crypto.SHA256), false},
+		{"p256", "none", func(string) []byte { return nil }, false},
+		{"p256", "ES256", func(string) []byte { return make([]byte, 64) }, false},
+		{"rsa", "RS256", func(string) []byte { return nil }, false},
+		{"other", "RS256", withRSA(crypto.SHA256), false},
+		{"", "RS256", withRSA(crypto.SHA256), false},
+	} {
+		text := part(map[string]any{"alg": c.alg, "kid": c.kid}) + "." +
+			part(map[string]any{"iss": "https://token.example.com", "sub": "job-1", "aud": "millrace", "exp": now.Unix() + 60})
+		got, _, err := h.verifyToken(text + "." + base64.RawURLEncoding.EncodeToString(c.sign(text)))
+		if (err == nil) != c.good {
+			t.Errorf("%s with key %q: %v", c.alg, c.kid, err)
+		}
+		if c.good && got != nil && got.Subject != "job-1" {
+			t.Errorf("%s: subject %q", c.alg, got.Subject)
+		}
+	}
+}
+
+func TestBadIssuerFiles(t *testing.T) {
+	const key = `{"kty":"OKP","crv":"Ed25519","x":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}`
+	const good = `{"url":"https://a","keys":[` + key + `]}`
+	if _, err := ParseIssuers([]byte(`{"issuers":[` + good + `]}`)); err != nil {
+		t.Fatal(err)
+	}
+	for file, want := range map[string]string{
+		``:                                  "EOF",
+		`[]`:                                "cannot unmarshal",
+		`{}`:                                "it names no issuers",
+		`{"issuers":[` + good + `]} x`:      "something follows",
+		`{"issuers":[],"isuers":[]}`:        "unknown field",
+		`{"issuers":[{"url":"a"}]}`:         `issuer 1: "a" is not a URL`,
+		`{"issuers":[{"url":"https://a"}]}`: "issuer https://a: key set: has no signing keys",
+		`{"issuers":[` + good + `,` + good + `]}`:                                                 "stands there twice",
+		`{"issuers":[{"url":"https://a","keys":[{"kty":"oct"}]}]}`:                                "type oct is not supported",
+		`{"issuers":[{"url":"https://a","keys":[{"kty":"EC","crv":"P-521"}]}]}`:                   "curve P-521 is not supported",
+		`{"issuers":[{"url":"https://a","keys":[{"kty":"EC","crv":"P-256","x":"AQ","y":"AQ"}]}]}`: "not a point",
+		`{"issuers":[{"url":"https://a","keys":[{"kty":"RSA","n":"AQAB","e":"AQAB"}]}]}`:          "2048 bits",
+		`{"issuers":[{"url":"https://a","keys":[{"kty":"OKP","crv":"Ed25519","x":"AQ"}]}]}`:       "not an Ed25519 key",
+	} {
+		if _, err := ParseIssuers([]byte(file)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", file, err, want)
+		}
+	}
 }

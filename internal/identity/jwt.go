@@ -1,6 +1,8 @@
 package identity
 
 import (
+	"bytes"
+	"cmp"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -12,7 +14,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math/big"
+	"net/url"
 	"strings"
 	"time"
 )
@@ -27,6 +31,51 @@ type Issuer struct {
 
 // KeySet holds the public keys of an issuer by their ids.
 type KeySet struct{ keys map[string]crypto.PublicKey }
+
+// ParseIssuers reads a file of issuers. Each entry is a key set with the issuer's
+// URL and the audiences it may name:
+//
+//	{"issuers": [{"url": "https://token.example.com", "audiences": ["sts"], "keys": [{"kty": "RSA", …}]}]}
+//
+// Names that do not exist are errors, inside keys excepted: issuers put much
+// there that does not matter here.
+func ParseIssuers(data []byte) ([]Issuer, error) {
+	var file struct {
+		Issuers []struct {
+			URL       string          `json:"url"`
+			Audiences []string        `json:"audiences"`
+			Keys      json.RawMessage `json:"keys"`
+		} `json:"issuers"`
+	}
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&file); err != nil {
+		return nil, err
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return nil, errors.New("something follows the list of issuers")
+	}
+	list := make([]Issuer, 0, len(file.Issuers))
+	for i, f := range file.Issuers {
+		if u, err := url.Parse(f.URL); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" {
+			return nil, fmt.Errorf("issuer %d: %q is not a URL", i+1, f.URL)
+		}
+		for _, other := range list {
+			if other.URL == f.URL {
+				return nil, fmt.Errorf("issuer %s stands there twice", f.URL)
+			}
+		}
+		keys, err := ParseKeySet([]byte(`{"keys":` + cmp.Or(string(f.Keys), "null") + "}"))
+		if err != nil {
+			return nil, fmt.Errorf("issuer %s: %w", f.URL, err)
+		}
+		list = append(list, Issuer{URL: f.URL, Audiences: f.Audiences, Keys: keys})
+	}
+	if len(list) == 0 {
+		return nil, errors.New("it names no issuers")
+	}
+	return list, nil
+}
 
 // ParseKeySet reads a JSON Web Key Set: RSA keys of at least 2048 bits, P-256
 // and P-384, and Ed25519. Other keys are an error.

@@ -97,11 +97,12 @@ type Options struct {
 
 // Ring finds and makes keys. Its methods may be called concurrently.
 type Ring struct {
-	store  Store
-	master cipher.AEAD
-	strict bool
-	now    func() time.Time
-	keys   sync.Map // keyVersion → *Key; as many as data keys in use
+	store   Store
+	master  cipher.AEAD
+	secrets cipher.AEAD // under a key derived from the master key
+	strict  bool
+	now     func() time.Time
+	keys    sync.Map // keyVersion → *Key; as many as data keys in use
 }
 
 // Scope is whose names are meant.
@@ -156,7 +157,33 @@ func Open(o Options) (*Ring, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Ring{store: o.Store, master: newGCM(o.Master), strict: o.Strict, now: o.Now}, nil
+	derived, err := hkdf.Expand(sha256.New, o.Master, "millrace secrets\x00", 32)
+	if err != nil {
+		panic(err) // only for an absurd length
+	}
+	return &Ring{store: o.Store, master: newGCM(o.Master), secrets: newGCM(derived), strict: o.Strict, now: o.Now}, nil
+}
+
+// SealSecret encrypts a secret that other packages store, under a key of its own
+// that comes from the master key. OpenSecret needs the same purpose, so that no
+// sealed secret can be put in another's place.
+func (r *Ring) SealSecret(purpose string, secret []byte) []byte {
+	nonce := make([]byte, 12, 12+len(secret)+Overhead)
+	rand.Read(nonce)
+	return r.secrets.Seal(nonce, nonce, secret, []byte(purpose))
+}
+
+// OpenSecret is the reverse of SealSecret: ErrDamaged when anything is not as it
+// was sealed, the master key included.
+func (r *Ring) OpenSecret(purpose string, sealed []byte) ([]byte, error) {
+	if len(sealed) < 12+Overhead {
+		return nil, ErrDamaged
+	}
+	secret, err := r.secrets.Open(nil, sealed[:12], sealed[12:], []byte(purpose))
+	if err != nil {
+		return nil, ErrDamaged
+	}
+	return secret, nil
 }
 
 // NewMasterKey makes a master key.

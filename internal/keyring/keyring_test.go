@@ -126,3 +126,29 @@ func TestMasterKeyFile(t *testing.T) {
 		t.Error("a file of another length is taken for a key")
 	}
 }
+
+func TestSecretsOpenUnderTheirPurposeAndMasterKeyOnly(t *testing.T) {
+	master := NewMasterKey()
+	r := open(t, InMemory(), master, false)
+	sealed := r.SealSecret("a", []byte("secret"))
+	if bytes.Contains(sealed, []byte("secret")) {
+		t.Error("sealed data holds the secret")
+	}
+	if got, err := open(t, InMemory(), master, false).OpenSecret("a", sealed); err != nil || string(got) != "secret" {
+		t.Errorf("opened %q, %v", got, err)
+	}
+	if bytes.Equal(sealed, r.SealSecret("a", []byte("secret"))) {
+		t.Error("the same secret is sealed to the same bytes twice")
+	}
+	if _, err := r.OpenSecret("b", sealed); !errors.Is(err, ErrDamaged) {
+		t.Errorf("another purpose: %v", err)
+	}
+	if _, err := open(t, InMemory(), NewMasterKey(), false).OpenSecret("a", sealed); !errors.Is(err, ErrDamaged) {
+		t.Errorf("another master key: %v", err)
+	}
+	for n := range sealed {
+		if _, err := r.OpenSecret("a", sealed[:n]); !errors.Is(err, ErrDamaged) {
+			t.Errorf("first %d bytes: %v", n, err)
+		}
+	}
+}

@@ -23,6 +23,7 @@ import (
 	"github.com/millrace/millrace/internal/iam"
 	"github.com/millrace/millrace/internal/iam/metastore"
 	"github.com/millrace/millrace/internal/identity"
+	"github.com/millrace/millrace/internal/keyring"
 	"github.com/millrace/millrace/internal/meta"
 	"github.com/millrace/millrace/internal/metrics"
 	"github.com/millrace/millrace/internal/quota"
@@ -62,6 +63,7 @@ type Server struct {
 	metrics   *metrics.Registry
 	log       *shardlog.Log
 	meta      *meta.Store
+	keyring   *keyring.Ring
 	directory *iam.Directory
 	streams   *streams.Service
 	limiter   *quota.Limiter
@@ -110,6 +112,7 @@ func Open(ctx context.Context, o Options) (_ *Server, err error) {
 		s.openMetrics,
 		s.openLog,
 		s.openMeta,
+		s.openKeyring,
 		s.openDirectory,
 		s.openStreams,
 		s.openWire,
@@ -238,7 +241,7 @@ func (s *Server) openMeta(ctx context.Context) error {
 // of a data directory that has none.
 func (s *Server) openDirectory(ctx context.Context) error {
 	var err error
-	s.directory, err = iam.Open(ctx, metastore.New(s.meta), iam.Options{DefaultAccount: s.config.Account, Now: s.options.Now})
+	s.directory, err = iam.Open(ctx, metastore.New(s.meta), iam.Options{DefaultAccount: s.config.Account, Sealer: s.keyring, Now: s.options.Now})
 	if err != nil {
 		return explainData(s.config.DataPath(), err)
 	}
@@ -268,13 +271,10 @@ func (s *Server) openDirectory(ctx context.Context) error {
 	return nil
 }
 
-func (s *Server) openStreams(ctx context.Context) error {
-	ring, err := s.openKeyring(ctx)
-	if err != nil {
-		return err
-	}
+func (s *Server) openStreams(context.Context) error {
+	var err error
 	s.streams, err = streams.New(streams.Options{
-		Log: s.log, Meta: s.meta, Keyring: ring, Quota: s.limiter,
+		Log: s.log, Meta: s.meta, Keyring: s.keyring, Quota: s.limiter,
 		Now: s.options.Now, StateDelay: s.config.StateDelay, TrimInterval: s.config.RetentionSweep,
 		MaxShards: s.config.MaxShards, Logger: s.logger, Metrics: s.metrics.Streams,
 		Limits: streams.Limits{Daily: s.config.Limits == "aws"},
@@ -312,7 +312,13 @@ func (s *Server) openWire(ctx context.Context) error {
 	}
 	s.mux = wire.NewMux(o)
 	s.mux.Register(kinesis.Service, s.streams, kinesis.Bind(s.streams))
-	s.mux.Route(identity.Recognises, identity.New(identity.Options{Directory: s.directory, Verifier: verifier, Now: s.options.Now, Logger: s.logger}))
+	issuers, err := s.openIssuers()
+	if err != nil {
+		return err
+	}
+	s.mux.Route(identity.Recognises, identity.New(identity.Options{
+		Directory: s.directory, Verifier: verifier, Issuers: issuers, Now: s.options.Now, Logger: s.logger,
+	}))
 
 	tlsConfig, err := s.openTLS()
 	if err != nil {

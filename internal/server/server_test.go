@@ -377,3 +377,86 @@ func TestUnsupportedTraceExportersAreRefused(t *testing.T) {
 		}
 	}
 }
+
+// wholeDirectory is every byte that a data directory holds.
+func wholeDirectory(t *testing.T, files vfs.FS, dir string) []byte {
+	t.Helper()
+	list, err := files.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []byte
+	for _, f := range list {
+		name := filepath.Join(dir, f.Name)
+		if f.Dir {
+			all = append(all, wholeDirectory(t, files, name)...)
+			continue
+		}
+		b, err := vfs.ReadFile(files, name, 1<<30)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, b...)
+	}
+	return all
+}
+
+func TestSecretsAreNowhereInTheDataDirectory(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "seed.yaml")
+	const secret = "open-sesame-and-nothing-else"
+	if err := os.WriteFile(path, []byte(`users: [{name: ali, keys: [{id: AKIAEXAMPLEEXAMPLE00, secret: `+secret+`}]}]`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	files := vfs.NewMemory()
+	o := testkit.Options{Files: files, Configure: func(c *config.Config) { c.Auth, c.Seed = "keys", path }}
+	for range 2 { // the second start writes a snapshot of the first's metadata
+		if err := testkit.Start(t, o).Stop(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all := wholeDirectory(t, files, ".")
+	if !bytes.Contains(all, []byte("AKIAEXAMPLEEXAMPLE00")) {
+		t.Error("the key's id is not in the data directory either: nothing was looked at")
+	}
+	if bytes.Contains(all, []byte(secret)) {
+		t.Error("the data directory holds a secret")
+	}
+
+	// Without the master key nothing opens, and no other is put in its place.
+	if err := files.Remove("master.key"); err != nil {
+		t.Fatal(err)
+	}
+	_, err := testkit.Open(t.Context(), o)
+	if err == nil || !strings.Contains(err.Error(), "master.key is missing") || strings.Contains(err.Error(), "\n") {
+		t.Errorf("without the master key: %v", err)
+	}
+	if _, err := files.Stat("master.key"); err == nil {
+		t.Error("a lost master key was replaced")
+	}
+}
+
+func TestStrictKeysAndIssuersComeFromSettings(t *testing.T) {
+	s := testkit.Start(t, testkit.Options{Configure: func(c *config.Config) { c.KMS = "strict" }})
+	c := s.Client(testkit.Forms[0])
+	create(t, c, "s", 1)
+	start := func(key string) error {
+		return c.Call(t.Context(), kinesis.OpStartStreamEncryption, &kinesis.StartStreamEncryptionInput{
+			StreamName: api.Ptr("s"), EncryptionType: api.Ptr(kinesis.EncryptionTypeKms), KeyId: &key,
+		}, nil)
+	}
+	if err := start("alias/mine"); testkit.Code(err) != "KMSNotFoundException" {
+		t.Errorf("a key that nobody made: %v", err)
+	}
+	if err := start("alias/aws/kinesis"); err != nil {
+		t.Errorf("the service's key: %v", err)
+	}
+
+	path := filepath.Join(t.TempDir(), "issuers.json")
+	if err := os.WriteFile(path, []byte(`{"issuers":[{"url":"x"}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := testkit.Open(t.Context(), testkit.Options{Configure: func(c *config.Config) { c.WebIdentityIssuers = path }})
+	if want := "web-identity-issuers: " + path + `: issuer 1: "x" is not a URL`; err == nil || err.Error() != want {
+		t.Errorf("a bad file of issuers: %v, want %s", err, want)
+	}
+}
