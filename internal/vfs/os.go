@@ -223,7 +223,18 @@ type osFile struct {
 	state atomic.Int32
 }
 
-func (f *osFile) ReadAt(p []byte, offset int64) (int, error) { return f.f.ReadAt(p, offset) }
+func (f *osFile) ReadAt(p []byte, offset int64) (int, error) {
+	n, err := f.f.ReadAt(p, offset)
+	if err != nil && n == 0 && errors.Is(err, syscall.EINVAL) && f.state.Load() == uncached {
+		// As in WriteAt: the flag was accepted and the call is not.
+		if err := leaveDirect(f.f); err != nil {
+			return 0, err
+		}
+		f.state.Store(plain)
+		n, err = f.f.ReadAt(p, offset)
+	}
+	return n, err
+}
 
 func (f *osFile) WriteAt(p []byte, offset int64) (int, error) {
 	n, err := f.f.WriteAt(p, offset)

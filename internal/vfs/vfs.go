@@ -43,10 +43,11 @@ const (
 	// and needs aligned offsets, lengths and buffers. On disk it bypasses the
 	// page cache where the file system allows that.
 	Durable
-	// Uncached keeps what is written out of the page cache where the file system
-	// allows that: large data that is not read soon costs less than half the
-	// processor time this way. WriteAt needs alignment as with Durable; Truncate
-	// to any length is allowed. Durability is by Sync as usual.
+	// Uncached keeps what is written and read out of the page cache where the
+	// file system allows that: large data that is not needed soon again costs less
+	// than half the processor time this way. WriteAt and ReadAt need alignment as
+	// with Durable, except that a read ends where the file does; Truncate to any
+	// length is allowed. Durability is by Sync as usual.
 	Uncached
 )
 
@@ -206,6 +207,13 @@ func AlignedBuffer(n int) []byte {
 	buf := make([]byte, n+Alignment)
 	skip := -int(uintptr(unsafe.Pointer(unsafe.SliceData(buf)))) & (Alignment - 1)
 	return buf[skip : skip+n : skip+n]
+}
+
+// Aligned returns the part of b that begins at a multiple of Alignment, which is
+// empty if b ends before.
+func Aligned(b []byte) []byte {
+	skip := int(-uintptr(unsafe.Pointer(unsafe.SliceData(b))) % Alignment)
+	return b[min(skip, len(b)):]
 }
 
 // Sub is the folder dir of fsys as a file system of its own. The folder must

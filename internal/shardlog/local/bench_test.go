@@ -166,6 +166,50 @@ func BenchmarkReadCold(b *testing.B) {
 	b.SetBytes(bytes / int64(b.N))
 }
 
+// BenchmarkDrain reads four shards of sealed data once, as a consumer that is
+// behind does.
+func BenchmarkDrain(b *testing.B) {
+	fsys := vfs.OS(b.TempDir())
+	l := openBench(b, fsys, 4)
+	payload := make([]byte, 1024)
+	const requests = 400
+	for n := range requests {
+		if err := l.Append(b.Context(), request(n, 4, payload)); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.SetBytes(requests * 500 << 10)
+	var buf []byte
+	var spent float64
+	for b.Loop() {
+		b.StopTimer()
+		if err := l.Close(); err != nil {
+			b.Fatal(err)
+		}
+		l = openBench(b, fsys, 0)
+		b.StartTimer()
+		cpu := cpuSeconds()
+		for id := driver.ShardID(1); id <= 4; id++ {
+			for from := driver.Index(1); ; {
+				batches, out, err := l.Read(b.Context(), id, from, 10<<20, buf[:0])
+				if err != nil {
+					b.Fatal(err)
+				}
+				buf = out
+				if len(batches) == 0 {
+					break
+				}
+				from = batches[len(batches)-1].Next()
+			}
+		}
+		spent += cpuSeconds() - cpu
+	}
+	b.ReportMetric(spent/(float64(b.N)*requests*500*1024/1e9), "cpu-s/GB")
+	if err := l.Close(); err != nil {
+		b.Fatal(err)
+	}
+}
+
 // BenchmarkOpen opens a log whose whole ring must be replayed.
 func BenchmarkOpen(b *testing.B) {
 	dir := vfs.OS(b.TempDir())

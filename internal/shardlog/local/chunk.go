@@ -10,6 +10,7 @@ import (
 	"path"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/millrace/millrace/internal/shardlog/driver"
@@ -354,6 +355,13 @@ type handle struct {
 	t     trailer
 	index []byte
 
+	// direct reads past the page cache. It is opened when it is first wanted, and
+	// stays nil if that fails.
+	direct     vfs.File
+	openDirect sync.Once
+	// read has a bit for every part of the file that has been read that way.
+	read [readParts / 64]atomic.Uint64
+
 	users int  // guarded by handleCache.mu
 	stale bool // close when the last user leaves
 	used  uint64
@@ -368,6 +376,52 @@ type handleCache struct {
 }
 
 const maxHandles = 256
+
+const (
+	// readParts is into how many parts a file is divided to remember what was
+	// read; minReadPart is the least size of one, in bytes.
+	readParts   = 1024
+	minReadPart = 64 << 10
+	// directRead is the least read, in bytes, for which it pays to go past the
+	// page cache.
+	directRead = 128 << 10
+)
+
+// firstRead notes that a range is being read, and tells whether some of it has not
+// been before. Most sealed data is read once, if at all, and costs less than half
+// the processor time past the page cache; what is read again is worth keeping
+// there, for there may be many readers.
+func (h *handle) firstRead(offset, length int64) bool {
+	size := h.t.indexAt + 8*h.t.pages + trailerBytes
+	part := max((size+readParts-1)/readParts, minReadPart)
+	first := false
+	for i := offset / part; i <= (offset+length-1)/part; i++ {
+		bit := uint64(1) << (i % 64)
+		if word := &h.read[i/64]; word.Load()&bit == 0 {
+			first = true
+			word.Or(bit)
+		}
+	}
+	return first
+}
+
+// uncached returns the file past the page cache, or nil.
+func (h *handle) uncached(fsys vfs.FS) vfs.File {
+	h.openDirect.Do(func() {
+		if f, err := fsys.Open(h.file.name(), vfs.Uncached); err == nil {
+			h.direct = f
+		}
+	})
+	return h.direct
+}
+
+// close closes the file, which nobody uses any more.
+func (h *handle) close() {
+	h.in.Close()
+	if h.direct != nil {
+		h.direct.Close()
+	}
+}
 
 func (c *handleCache) init(fsys vfs.FS) { c.fs, c.open = fsys, map[uint64]*handle{} }
 
@@ -392,7 +446,7 @@ func (c *handleCache) get(f *file) (*handle, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if other := c.open[f.id]; other != nil {
-		h.in.Close()
+		h.close()
 		other.users++
 		return other, nil
 	}
@@ -409,7 +463,7 @@ func (c *handleCache) get(f *file) (*handle, error) {
 			break
 		}
 		delete(c.open, oldest.file.id)
-		oldest.in.Close()
+		oldest.close()
 	}
 	return h, nil
 }
@@ -419,7 +473,7 @@ func (c *handleCache) release(h *handle) {
 	defer c.mu.Unlock()
 	h.users--
 	if h.stale && h.users == 0 {
-		h.in.Close()
+		h.close()
 	}
 }
 
@@ -431,7 +485,7 @@ func (c *handleCache) forget(f *file) {
 		delete(c.open, f.id)
 		h.stale = true
 		if h.users == 0 {
-			h.in.Close()
+			h.close()
 		}
 	}
 }
@@ -443,7 +497,7 @@ func (c *handleCache) close() {
 		delete(c.open, id)
 		h.stale = true
 		if h.users == 0 {
-			h.in.Close()
+			h.close()
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"sort"
 
 	"github.com/millrace/millrace/internal/shardlog/driver"
+	"github.com/millrace/millrace/internal/vfs"
 )
 
 // Read implements driver.Driver.
@@ -192,10 +193,8 @@ func (r *reader) stepChunk(h *handle, e chunkEntry, from driver.Index) (bool, dr
 	follows := driver.Index(0) // what the next batch continues; 0 before the first
 	for offset < end {
 		want := int64(max(r.maxBytes-r.bytes, 0)) + markEvery + batchHeaderBytes
-		mark := len(r.buf)
-		data := r.extend(int(min(max(want, need), end-offset)))
-		if err := readFull(h.in, data, offset); err != nil {
-			r.buf = r.buf[:mark]
+		mark, data, err := r.load(h, offset, int(min(max(want, need), end-offset)))
+		if err != nil {
 			return false, 0, fmt.Errorf("read %s: %w", h.file.name(), err)
 		}
 		used := 0
@@ -237,6 +236,35 @@ func (r *reader) stepChunk(h *handle, e chunkEntry, from driver.Index) (bool, dr
 		offset += int64(used)
 	}
 	return r.bytes < r.maxBytes || len(r.batches) == 0, e.next, nil
+}
+
+// load reads n bytes of a file to the end of the buffer, and says where there they
+// begin.
+func (r *reader) load(h *handle, offset int64, n int) (mark int, data []byte, err error) {
+	start := len(r.buf)
+	if n >= directRead && h.firstRead(offset, int64(n)) {
+		if in := h.uncached(r.log.fs); in != nil {
+			// Whole blocks into aligned memory; the buffer may hold what nobody asked
+			// for before and behind.
+			lead := int(offset % vfs.Alignment)
+			size := alignUp(lead + n)
+			room := r.extend(size + vfs.Alignment)
+			blocks := vfs.Aligned(room)[:size]
+			mark = start + cap(room) - cap(blocks) + lead
+			if got, _ := in.ReadAt(blocks, offset-int64(lead)); got >= lead+n {
+				r.buf = r.buf[:mark+n]
+				return mark, blocks[lead : lead+n], nil
+			}
+			// The ordinary way meets the same failure, or does not.
+			r.buf = r.buf[:start]
+		}
+	}
+	data = r.extend(n)
+	if err := readFull(h.in, data, offset); err != nil {
+		r.buf = r.buf[:start]
+		return 0, nil, err
+	}
+	return start, data, nil
 }
 
 // chunkFrom finds the sealed chunk with the first batch that reaches beyond from.

@@ -30,7 +30,6 @@ type part struct {
 	batches  []*driver.Batch // those with an Err are not in the frame
 	shards   []*shard
 	commands []command
-	created  []driver.Shard
 }
 
 // Append implements driver.Driver.
