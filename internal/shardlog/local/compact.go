@@ -78,10 +78,8 @@ func (l *Log) compact(ctx context.Context, paced bool) (bool, error) {
 		added = []*file{meta}
 	}
 	l.files.Store(set.with(inputs, added))
-	l.removable = append(l.removable, inputs...)
+	l.dropped = append(l.dropped, inputs...)
 	if err := l.writeManifest(); err != nil {
-		// The inputs stay until a manifest does not list them.
-		l.trimmed.Store(true)
 		return false, err
 	}
 	l.removeFiles()

@@ -172,6 +172,8 @@ type Log struct {
 	ready     []*segment
 	roomMade  chan struct{} // closed and replaced when ready or a state changes
 	err       error         // why appends fail for good: ErrReadOnly or ErrClosed
+	dead      bool          // storing failed for good: no further group is written, also while closing
+	starved   int           // appends that wait for a segment
 	full      bool
 
 	committed atomic.Uint64 // LSN up to which everything is durable
@@ -194,7 +196,8 @@ type Log struct {
 	spare        []*slot
 	slotCount    int
 	held         int         // backups that need removed files to stay
-	removable    []*file     // removed files that still have a name
+	dropped      []*file     // out of the set, but perhaps in the manifest on disk
+	removable    []*file     // in neither, but still with a name
 	retired      []*segment  // sealed; reusable once the manifest says so
 	trimmed      atomic.Bool // truncations or deletions the manifest does not have
 	reclaimable  atomic.Bool // truncations or deletions whose space is not given back

@@ -145,7 +145,7 @@ func readManifest(fsys vfs.FS) (*manifest, error) {
 
 // snapshot makes a manifest of what is durable now. l.sealMu is held.
 func (l *Log) snapshot() *manifest {
-	m := &manifest{replayFrom: l.replayFrom, nextSequence: l.sequence + 1, nextLSN: l.sealedLSN + 1, nextFile: l.nextFile, classes: l.classes, files: l.files.Load().all()}
+	m := &manifest{replayFrom: l.replayFrom, nextSequence: l.sequence + 2, nextLSN: l.sealedLSN + 1, nextFile: l.nextFile, classes: l.classes, files: l.files.Load().all()}
 	l.tableMu.RLock()
 	states := make([]*shard, 0, len(l.shards))
 	for _, s := range l.shards {
@@ -185,5 +185,7 @@ func (l *Log) writeManifest() error {
 		}
 		return fmt.Errorf("write manifest: %w", err)
 	}
+	l.removable = append(l.removable, l.dropped...)
+	l.dropped = nil
 	return nil
 }

@@ -136,45 +136,64 @@ func (l *Log) background1(err error, what string) {
 	}
 }
 
-// takeReady takes a segment for a rescue: the ready one, or a new one outside the
-// ring's bound.
-func (l *Log) takeReady() (*segment, error) {
+// takeRescue takes a slot for the groups of a segment that failed: the ready one's,
+// or another, which may be outside the ring's bound. Its sequence follows the
+// failed segment's, below that of every segment which is in use by now.
+func (l *Log) takeRescue(failed *segment) (*segment, error) {
 	l.sealMu.Lock()
 	defer l.sealMu.Unlock()
 	l.mu.Lock()
+	var sl *slot
 	if len(l.ready) > 0 {
-		s := l.ready[0]
+		sl = l.ready[0].slot
 		l.ready = l.ready[1:]
-		l.mu.Unlock()
-		return s, nil
 	}
 	l.mu.Unlock()
-	return l.prepareSegment()
+	if sl == nil {
+		var err error
+		if sl, err = l.takeSlot(); err != nil {
+			return nil, err
+		}
+	}
+	return l.useSlot(sl, failed.sequence+1)
 }
 
 // prepareSegment makes the next use of a slot: a spare one, or a new file.
 // l.sealMu is held, so sequences are given in the order of use.
 func (l *Log) prepareSegment() (*segment, error) {
-	var sl *slot
-	if n := len(l.spare); n > 0 {
-		sl = l.spare[n-1]
-		l.spare = l.spare[:n-1]
-	} else {
-		made, err := l.newSlot()
-		if err != nil {
-			return nil, err
-		}
-		sl = made
+	sl, err := l.takeSlot()
+	if err != nil {
+		return nil, err
 	}
-	s := &segment{slot: sl, sequence: l.sequence + 1, salt: newSalt(), size: l.o.SegmentBytes, end: blockBytes}
+	// One is left out, for a segment that has to take over from the one before.
+	s, err := l.useSlot(sl, l.sequence+2)
+	if err == nil {
+		l.sequence = s.sequence
+	}
+	return s, err
+}
+
+// takeSlot takes a spare slot, or makes one.
+func (l *Log) takeSlot() (*slot, error) {
+	if n := len(l.spare); n > 0 {
+		sl := l.spare[n-1]
+		l.spare = l.spare[:n-1]
+		return sl, nil
+	}
+	return l.newSlot()
+}
+
+// useSlot begins a use of a slot.
+func (l *Log) useSlot(sl *slot, sequence uint64) (*segment, error) {
+	s := &segment{slot: sl, sequence: sequence, salt: newSalt(), size: l.o.SegmentBytes, end: blockBytes}
 	block := vfs.AlignedBuffer(blockBytes)
 	walHeader{state: segmentInUse, sequence: s.sequence, salt: s.salt, size: uint64(s.size)}.put(block)
 	if _, err := sl.file.WriteAt(block, 0); err != nil {
 		// Whatever is there now, the slot is not written again.
+		l.slots[sl.number].Store(nil)
 		l.discard(sl)
 		return nil, fmt.Errorf("write header of %s: %w", sl.name, err)
 	}
-	l.sequence++
 	l.slots[sl.number].Store(s)
 	return s, nil
 }
@@ -454,9 +473,9 @@ func (l *Log) reclaim() {
 	}
 	if len(dead) > 0 {
 		l.files.Store(l.files.Load().with(dead, nil))
-		l.removable = append(l.removable, dead...)
+		l.dropped = append(l.dropped, dead...)
 	}
-	if l.trimmed.Load() || len(dead) > 0 {
+	if l.trimmed.Load() || len(l.dropped) > 0 {
 		if err := l.writeManifest(); err != nil {
 			l.noteTrimmed()
 			l.o.Logger.Error("cannot record what expired", "error", err)

@@ -296,7 +296,7 @@ func (l *Log) write() {
 		if len(l.closed) == 0 {
 			l.closed = nil
 		}
-		dead := l.err == driver.ErrReadOnly
+		dead := l.dead
 		l.writing++
 		l.mu.Unlock()
 
@@ -309,16 +309,15 @@ func (l *Log) write() {
 		took := time.Since(began)
 		if g.before != nil {
 			<-g.before.done
-			if g.before.err != nil {
-				err = g.before.err
-			}
+			// A group is never acknowledged behind one that is not there.
+			dead = dead || g.before.err != nil
 			g.before = nil
 		}
 		l.mu.Lock()
 		l.writing--
 		l.writeTime += (took - l.writeTime) / 8
 		abandoned := g.segment.abandoned
-		dead = l.err == driver.ErrReadOnly
+		dead = dead || l.dead
 		l.mu.Unlock()
 		switch {
 		case dead:
@@ -361,7 +360,7 @@ func (l *Log) rewrite(g *group, cause error) error {
 			l.finishSegmentLocked()
 		}
 		l.mu.Unlock()
-		rescue, err := l.takeReady()
+		rescue, err := l.takeRescue(failed)
 		l.mu.Lock()
 		if err != nil {
 			l.mu.Unlock()
@@ -408,6 +407,7 @@ func (l *Log) rewrite(g *group, cause error) error {
 func (l *Log) giveUp(cause error) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.dead = true
 	if l.err == nil {
 		l.o.Logger.Error("log is read-only until restart: storing failed twice", "error", cause)
 		l.err = driver.ErrReadOnly
