@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -17,7 +18,8 @@ func newServe() *cobra.Command {
 		Use:   "serve",
 		Short: "Run the server",
 		Long: `Run the server until SIGTERM or SIGINT, which lets requests in flight finish and
-exits 0. A second signal ends at once.
+exits 0. A second signal ends at once. SIGHUP reopens the access log and the audit
+log, for tools that rotate them.
 
 Every setting can also be given as MILLRACE_… in the environment or in a file
 (--config); millrace config prints what is in force.`,
@@ -35,6 +37,7 @@ Every setting can also be given as MILLRACE_… in the environment or in a file
 			if err != nil {
 				return err
 			}
+			defer onHangup(func() { _ = s.Reopen() })() // failures are logged
 			return s.Run(ctx)
 		},
 	}
@@ -48,4 +51,21 @@ func untilSignal(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, os.Interrupt)
 	context.AfterFunc(ctx, stop)
 	return ctx, stop
+}
+
+// onHangup calls f for every SIGHUP until the function it returns is called.
+func onHangup(f func()) (stop func()) {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	var waiting sync.WaitGroup
+	waiting.Go(func() {
+		for range hangups {
+			f()
+		}
+	})
+	return func() {
+		signal.Stop(hangups)
+		close(hangups)
+		waiting.Wait()
+	}
 }

@@ -253,6 +253,14 @@ func (s *Store) Close() error {
 	return nil
 }
 
+// Err is why no commit is taken any more; nil while the store works, ErrClosed
+// after Close.
+func (s *Store) Err() error {
+	s.queueMu.Lock()
+	defer s.queueMu.Unlock()
+	return s.err
+}
+
 // Get returns the record with the key.
 func (s *Store) Get(key string) (Record, bool) {
 	s.mu.RLock()

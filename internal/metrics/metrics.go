@@ -40,6 +40,7 @@ type Registry struct {
 	seconds                     *prometheus.HistogramVec
 	connections                 prometheus.Gauge
 	accepted, turnedAway        prometheus.Counter
+	linesLost                   *prometheus.CounterVec
 
 	syncSeconds                  prometheus.Histogram
 	syncBytes, syncAppends       prometheus.Counter
@@ -94,6 +95,8 @@ func New(o Options) *Registry {
 	r.connections = gauge("", "connections", "Open connections on the API ports.")
 	r.accepted = counter("", "connections_accepted_total", "Connections opened.")
 	r.turnedAway = counter("", "connections_refused_total", "Connections closed at once because there were too many.")
+
+	r.linesLost = counters("log_lines_lost_total", "Lines of the access log and the audit log that could not be written.", "file")
 
 	r.syncSeconds = histogram("log", "sync_seconds", "Time of one durable write to the log.")
 	r.syncBytes = counter("log", "sync_bytes_total", "Bytes written to the log, padding included.")
@@ -172,6 +175,10 @@ func (r *Registry) Connection(delta int) {
 		r.connections.Dec()
 	}
 }
+
+// LineLost counts a line that could not be written to a log file, named by its
+// setting.
+func (r *Registry) LineLost(file string) { r.linesLost.WithLabelValues(file).Inc() }
 
 // GroupWritten implements the embedded engine's Metrics, with the three after it.
 func (r *Registry) GroupWritten(took time.Duration, bytes, appends int) {

@@ -2,12 +2,14 @@ package server
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/pprof"
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -25,10 +27,11 @@ func (s *Server) openAdmin(context.Context) error {
 	}
 	mux.HandleFunc("GET /health/live", func(w http.ResponseWriter, _ *http.Request) { text(w, http.StatusOK, "live") })
 	mux.HandleFunc("GET /health/ready", func(w http.ResponseWriter, _ *http.Request) {
-		if s.ready.Load() {
-			text(w, http.StatusOK, "ready")
+		ready, reason := s.health.check()
+		if ready {
+			text(w, http.StatusOK, reason)
 		} else {
-			text(w, http.StatusServiceUnavailable, "starting or stopping")
+			text(w, http.StatusServiceUnavailable, reason)
 		}
 	})
 	mux.Handle("GET /metrics", s.metrics.Handler())
@@ -57,12 +60,19 @@ func (s *Server) openAdmin(context.Context) error {
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug),
 	}
-	// Probes learn of a stop from readiness, so the admin port outlives the rest.
-	s.onStopAfter("admin listener", "admin", func(ctx context.Context) error {
-		if s.admin.Shutdown(ctx) != nil {
-			return closed(s.admin.Close())
+	s.administering.Go(func() error {
+		if err := s.admin.Serve(s.adminListener); !errors.Is(err, http.ErrServerClosed) {
+			return err
 		}
 		return nil
+	})
+	// Probes learn of a stop from readiness, so the admin port outlives the rest.
+	s.onStop("admin", func(ctx context.Context) error {
+		var err error
+		if s.admin.Shutdown(ctx) != nil {
+			err = closed(s.admin.Close())
+		}
+		return errors.Join(err, s.administering.Wait())
 	})
 	return nil
 }
@@ -85,7 +95,7 @@ func CheckHealth(ctx context.Context, address string) (string, error) {
 		return "", err
 	}
 	if reply.StatusCode != http.StatusOK {
-		return "", &NotReadyError{string(body)}
+		return "", &NotReadyError{strings.TrimSpace(string(body))}
 	}
 	return string(body), nil
 }

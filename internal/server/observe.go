@@ -2,10 +2,9 @@ package server
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"log/slog"
-	"os"
+	"strings"
 	"time"
 
 	"github.com/millrace/millrace/internal/config"
@@ -22,24 +21,6 @@ func newLogger(c *config.Config, w io.Writer) *slog.Logger {
 		return slog.New(slog.NewJSONHandler(w, o))
 	}
 	return slog.New(slog.NewTextHandler(w, o))
-}
-
-// openLines opens what a log setting names; nil is off.
-func (s *Server) openLines(key, target string) (io.Writer, error) {
-	switch target {
-	case "off", "":
-		return nil, nil
-	case "stdout":
-		return s.options.Stdout, nil
-	case "stderr":
-		return s.options.Stderr, nil
-	}
-	f, err := os.OpenFile(target, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w; name a file that can be written, or stdout, stderr or off", key, err)
-	}
-	s.onStop(key, func(context.Context) error { return f.Close() })
-	return f, nil
 }
 
 // openObservers returns what is told of every request: metrics always, the
@@ -67,7 +48,7 @@ func (s *Server) openObservers() (func(*wire.Outcome), error) {
 	return func(o *wire.Outcome) {
 		s.metrics.Request(o)
 		if accessLog != nil {
-			logAccess(accessLog, o)
+			s.logAccess(accessLog, o)
 		}
 		if auditLog != nil && o.Call.Operation != nil && !o.Call.Operation.DataPlane {
 			s.logAudit(auditLog, o)
@@ -75,7 +56,9 @@ func (s *Server) openObservers() (func(*wire.Outcome), error) {
 	}, nil
 }
 
-func logAccess(l *slog.Logger, o *wire.Outcome) {
+// logAccess writes a line for any request. Of what a client sent, it shows names
+// and headers only.
+func (s *Server) logAccess(l *slog.Logger, o *wire.Outcome) {
 	operation := ""
 	if o.Call.Operation != nil {
 		operation = o.Call.Operation.Name
@@ -86,6 +69,7 @@ func logAccess(l *slog.Logger, o *wire.Outcome) {
 		slog.String("method", o.Method),
 		slog.String("path", o.Path),
 		slog.String("operation", operation),
+		slog.String("stream", streamOf(s.resource(o))),
 		slog.Int("status", o.Status),
 		slog.String("code", o.Code),
 		slog.Int64("in", o.BytesIn),
@@ -95,6 +79,7 @@ func logAccess(l *slog.Logger, o *wire.Outcome) {
 		slog.String("encoding", o.Encoding),
 		slog.String("account", o.Call.Account),
 		slog.String("region", o.Call.Region),
+		slog.String("principal", o.Call.Principal.ARN),
 		slog.String("key", o.Call.Principal.AccessKey),
 		slog.String("host", o.Call.Host),
 		slog.String("agent", o.Call.UserAgent),
@@ -105,19 +90,37 @@ func logAccess(l *slog.Logger, o *wire.Outcome) {
 	l.LogAttrs(context.Background(), slog.LevelInfo, "request", attrs...)
 }
 
-// logAudit writes who did what to which resource and how it went.
-func (s *Server) logAudit(l *slog.Logger, o *wire.Outcome) {
-	resource := ""
-	if o.Input != nil {
-		resource, _ = s.streams.ResourceARN(o.Call, o.Input)
+// resource is the ARN of what a request was about, "*" or empty for nothing in
+// particular.
+func (s *Server) resource(o *wire.Outcome) string {
+	if o.Input == nil {
+		return o.Resource
 	}
+	arn, _ := s.streams.ResourceARN(o.Call, o.Input)
+	return arn
+}
+
+// streamOf is the name of the stream that an ARN, such as that of a consumer,
+// belongs to; empty if there is none.
+func streamOf(arn string) string {
+	_, rest, ok := strings.Cut(arn, ":stream/")
+	if !ok {
+		return ""
+	}
+	name, _, _ := strings.Cut(rest, "/")
+	return name
+}
+
+// logAudit writes who did what to which resource and how it went. What else a
+// request holds stays out: policies, tags and tokens may be secrets.
+func (s *Server) logAudit(l *slog.Logger, o *wire.Outcome) {
 	result := "ok"
 	if o.Code != "" {
 		result = o.Code
 	}
 	l.LogAttrs(context.Background(), slog.LevelInfo, "call",
 		slog.String("action", o.Call.Operation.Action),
-		slog.String("resource", resource),
+		slog.String("resource", s.resource(o)),
 		slog.String("result", result),
 		slog.String("principal", o.Call.Principal.ARN),
 		slog.String("key", o.Call.Principal.AccessKey),

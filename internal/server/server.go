@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -75,7 +74,9 @@ type Server struct {
 
 	listeners     []net.Listener
 	adminListener net.Listener
-	ready         atomic.Bool
+	health        health
+	administering errgroup.Group // serves the admin port
+	lines         []*lineFile    // logs that are files
 }
 
 // stop is how a part ends.
@@ -110,13 +111,13 @@ func Open(ctx context.Context, o Options) (_ *Server, err error) {
 	for _, step := range []func(context.Context) error{
 		s.listen, // first: a taken port should not cost a recovery
 		s.openMetrics,
+		s.openAdmin, // early: probes are answered while the log recovers
 		s.openLog,
 		s.openMeta,
 		s.openKeyring,
 		s.openDirectory,
 		s.openStreams,
 		s.openWire,
-		s.openAdmin,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err
@@ -202,7 +203,7 @@ func (s *Server) openLog(ctx context.Context) error {
 			Repair:            s.config.Repair,
 			Now:               s.options.Now,
 			Logger:            s.logger,
-			Metrics:           s.metrics,
+			Metrics:           engineMetrics{s.metrics, &s.health},
 		})
 		if err != nil {
 			return explainData(s.config.DataPath(), err)
@@ -233,6 +234,7 @@ func (s *Server) openMeta(ctx context.Context) error {
 	if err != nil {
 		return explainData(s.config.DataPath(), err)
 	}
+	s.health.metadata.Store(s.meta)
 	s.onStop("metadata", func(context.Context) error { return s.meta.Close() })
 	return nil
 }
@@ -390,22 +392,14 @@ func (s *Server) Run(ctx context.Context) error {
 	background, failed := errgroup.WithContext(work)
 	background.Go(func() error { return s.streams.Run(failed) })
 
-	var serving errgroup.Group
+	var accepting errgroup.Group
 	for _, l := range s.listeners {
-		serving.Go(func() error { return s.api.Serve(l) })
-	}
-	if s.admin != nil {
-		serving.Go(func() error {
-			if err := s.admin.Serve(s.adminListener); !errors.Is(err, http.ErrServerClosed) {
-				return err
-			}
-			return nil
-		})
+		accepting.Go(func() error { return s.api.Serve(l) })
 	}
 
 	err := s.seedStreams(ctx)
 	if err == nil {
-		s.ready.Store(true)
+		s.health.enter(serving)
 		s.announce()
 		select {
 		case <-ctx.Done():
@@ -414,7 +408,7 @@ func (s *Server) Run(ctx context.Context) error {
 			s.logger.Error("background work failed")
 		}
 	}
-	s.ready.Store(false)
+	s.health.enter(stopping)
 
 	deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.config.ShutdownTimeout)
 	defer cancel()
@@ -423,7 +417,7 @@ func (s *Server) Run(ctx context.Context) error {
 		stopWork()
 		return background.Wait()
 	})
-	err = errors.Join(err, s.end(deadline), serving.Wait())
+	err = errors.Join(err, s.end(deadline), accepting.Wait())
 	if err == nil {
 		s.logger.Info("stopped")
 	}
@@ -435,13 +429,6 @@ func (s *Server) Run(ctx context.Context) error {
 func (s *Server) onStopBefore(named, name string, f func(context.Context) error) {
 	i := slices.IndexFunc(s.stops, func(p stop) bool { return p.name == named })
 	s.stops = slices.Insert(s.stops, i, stop{name, f})
-}
-
-// onStopAfter has a part end right before the named one, as if it had started
-// after it.
-func (s *Server) onStopAfter(named, name string, f func(context.Context) error) {
-	i := slices.IndexFunc(s.stops, func(p stop) bool { return p.name == named })
-	s.stops = slices.Insert(s.stops, i+1, stop{name, f})
 }
 
 // end ends the parts, latest first.
@@ -480,4 +467,7 @@ func (s *Server) Authority() []byte {
 func (s *Server) Directory() *iam.Directory { return s.directory }
 
 // Ready tells whether requests are answered.
-func (s *Server) Ready() bool { return s.ready.Load() }
+func (s *Server) Ready() bool {
+	ready, _ := s.health.check()
+	return ready
+}

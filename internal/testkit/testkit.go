@@ -50,6 +50,8 @@ type Options struct {
 	Configure func(*config.Config)
 	// Now is the clock of the services.
 	Now func() time.Time
+	// Getenv reads the variables of traces; nil is an empty environment.
+	Getenv func(string) string
 }
 
 // Server is a running server.
@@ -106,9 +108,11 @@ func Open(ctx context.Context, o Options) (*Server, error) {
 	if o.Configure != nil {
 		o.Configure(c)
 	}
+	if o.Getenv == nil {
+		o.Getenv = func(string) string { return "" }
+	}
 	s := &Server{log: new(lockedBuffer)}
-	s.Server, err = server.Open(ctx, server.Options{Config: loaded, Version: "test", Stdout: s.log, Stderr: s.log, Files: o.Files, Now: o.Now,
-		Getenv: func(string) string { return "" }})
+	s.Server, err = server.Open(ctx, server.Options{Config: loaded, Version: "test", Stdout: s.log, Stderr: s.log, Files: o.Files, Now: o.Now, Getenv: o.Getenv})
 	if err != nil {
 		return nil, err
 	}

@@ -48,6 +48,7 @@ type Options struct {
 type Outcome struct {
 	Call     *api.Call // Operation is nil if the request was not recognised
 	Input    api.Shape // nil if it was not decoded; may alias the request
+	Resource string    // what the call was about, if its protocol is not the pipeline's
 	Status   int       // 499 if the client went away
 	Code     string    // of the error reply, empty if there was none
 	Err      error     // an internal failure's cause
@@ -59,6 +60,13 @@ type Outcome struct {
 	Method   string
 	Path     string
 	Attempt  string // amz-sdk-request, as the SDK counts its retries
+}
+
+// CallHandler serves requests in a protocol of its own. It answers with the
+// call's request id and fills in what it learns about the call. resource is what
+// the call was about, code that of an error reply; both may be empty.
+type CallHandler interface {
+	ServeCall(w http.ResponseWriter, r *http.Request, call *api.Call) (resource, code string)
 }
 
 // Authorizer is what a service tells about its resources.
@@ -96,7 +104,7 @@ type endpoint struct {
 
 type route struct {
 	match   func(r *http.Request, body []byte) bool
-	handler http.Handler
+	handler CallHandler
 }
 
 // NewMux returns a Mux without services.
@@ -136,7 +144,7 @@ func (m *Mux) Register(s *api.Service, a Authorizer, bindings []api.Binding) {
 // request's body has been read within the bounds of Options and is in memory;
 // everything else, authentication included, is the handler's. r.TLS is set if the
 // request came over TLS.
-func (m *Mux) Route(match func(r *http.Request, body []byte) bool, h http.Handler) {
+func (m *Mux) Route(match func(r *http.Request, body []byte) bool, h CallHandler) {
 	m.routes = append(m.routes, route{match, h})
 }
 

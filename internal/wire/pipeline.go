@@ -298,7 +298,7 @@ func (x *exchange) tooFast(resource string) error {
 }
 
 // hand gives the request to a handler with its own protocol.
-func (x *exchange) hand(h http.Handler, payload []byte) {
+func (x *exchange) hand(h CallHandler, payload []byte) {
 	r := x.r.WithContext(x.ctx)
 	r.Body = io.NopCloser(bytes.NewReader(payload))
 	r.ContentLength = int64(len(payload))
@@ -308,7 +308,7 @@ func (x *exchange) hand(h http.Handler, payload []byte) {
 	x.head("")
 	record := &recorder{ResponseWriter: x.w, status: http.StatusOK}
 	x.replied = true
-	h.ServeHTTP(record, r)
+	x.outcome.Resource, x.outcome.Code = h.ServeCall(record, r, &x.call)
 	x.outcome.Status, x.outcome.BytesOut = record.status, record.written
 }
 
