@@ -47,6 +47,9 @@ func (l *Log) compactor() {
 // choose and to replace, so sealing goes on meanwhile; inputs that went away
 // meanwhile make the work void.
 func (l *Log) compact(ctx context.Context, paced bool) (bool, error) {
+	if l.isFull() {
+		return false, nil
+	}
 	l.compactMu.Lock()
 	defer l.compactMu.Unlock()
 	inputs, err := l.chooseCompaction()
@@ -237,6 +240,14 @@ func (l *Log) mergeFiles(ctx context.Context, meta *file, inputs []*file, paced 
 	return false, w.finish()
 }
 
+// isFull tells whether appends are refused for lack of space. Files are not
+// rewritten then, which would need some.
+func (l *Log) isFull() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.full
+}
+
 // hole is the space of chunks that nobody can read any more.
 type hole struct {
 	file     *file
@@ -263,7 +274,7 @@ func (l *Log) survey(f *file, h *handle) ([]hole, error) {
 	if err != nil {
 		return nil, err
 	}
-	if alive*mostlyDeadPart < h.t.marksAt-segHeaderBytes {
+	if alive*mostlyDeadPart < h.t.marksAt-segHeaderBytes && !l.isFull() {
 		l.mostlyDead.Store(&f)
 		return nil, nil
 	}

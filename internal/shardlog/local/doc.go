@@ -54,7 +54,11 @@
 //
 // The ring is zeroed when it is made, so commits need no space. Below the low
 // watermark, and when a seal meets a full disk, appends get ErrFull; reads and the
-// removal of expired data go on, and appends resume at the next look.
+// removal of expired data go on, and appends resume at the next look. What makes
+// space is not refused: deletions, truncations, and appends to shards that are kept
+// for ever, which is where metadata lives. The end of the last segment of the ring
+// is reserved for them, and sealing leaves the disk enough for the manifest and for
+// the segment that a restart needs.
 //
 // # Locks
 //

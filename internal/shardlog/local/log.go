@@ -175,6 +175,7 @@ type Log struct {
 	dead      bool          // storing failed for good: no further group is written, also while closing
 	starved   int           // appends that wait for a segment
 	full      bool
+	reserved  int // bytes of the last segment that only metadata and commands may take
 
 	committed atomic.Uint64 // LSN up to which everything is durable
 
@@ -325,6 +326,7 @@ func Open(ctx context.Context, fsys vfs.FS, o Options) (*Log, error) {
 	}
 	l.wake.L = &l.mu
 	l.images.size = o.SegmentBytes
+	l.reserved = alignUp(o.SegmentBytes / 16)
 	l.handles.init(fsys)
 	l.stopped, l.stop = context.WithCancel(context.WithoutCancel(ctx))
 	if !o.ReadOnly {

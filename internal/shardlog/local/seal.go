@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/millrace/millrace/internal/shardlog/driver"
@@ -89,6 +90,9 @@ func (l *Log) setFull(full bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.full == full {
+		if full && l.starved > 0 {
+			l.wakeWaitersLocked() // there is nothing to wait for
+		}
 		return
 	}
 	l.full = full
@@ -104,7 +108,7 @@ func (l *Log) setFull(full bool) {
 // prepare keeps one segment ready while the current one fills.
 func (l *Log) prepare() {
 	l.mu.Lock()
-	want := l.err == nil && len(l.ready) == 0 && (l.current == nil || l.offset > l.current.size/4)
+	want := l.err == nil && len(l.ready) == 0 && (l.current == nil || l.offset > l.current.size/4 || l.starved > 0)
 	l.mu.Unlock()
 	if !want || len(l.spare) == 0 && l.slotCount >= l.o.SegmentCount {
 		return
@@ -329,6 +333,9 @@ func (l *Log) seal(s *segment) error {
 			}
 			w := writers[class]
 			if w == nil {
+				if err := l.roomToSeal(s); err != nil {
+					return abort(err)
+				}
 				var err error
 				w, err = newFileWriter(l.fs, &file{id: l.nextFile, class: class, retention: l.classes[class], firstSequence: s.sequence, lastSequence: s.sequence})
 				if err != nil {
@@ -385,6 +392,19 @@ func (l *Log) seal(s *segment) error {
 	l.retired = append(l.retired, s)
 	l.recycle()
 	l.o.Metrics.SegmentSealed(time.Since(began), bytes)
+	return nil
+}
+
+// roomToSeal refuses to take the space that a start with a full ring needs for one
+// more log segment, and that the manifest needs to say what was deleted.
+func (l *Log) roomToSeal(s *segment) error {
+	if l.o.LowWatermarkBytes < 0 {
+		return nil
+	}
+	keep := min(uint64(l.o.LowWatermarkBytes), 2*uint64(l.o.SegmentBytes))
+	if space, err := l.fs.Space(); err == nil && space.Free < keep+uint64(s.end) {
+		return fmt.Errorf("%d bytes free, %d kept back: %w", space.Free, keep, syscall.ENOSPC)
+	}
 	return nil
 }
 

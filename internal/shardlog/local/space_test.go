@@ -471,3 +471,90 @@ func TestShardThatChangedItsClassAndCameBackReadsInOrder(t *testing.T) {
 		}
 	}
 }
+
+// fill appends to a shard until the disk is said to be full, and returns how many
+// appends were taken.
+func fill(t *testing.T, l *local.Log, id driver.ShardID, size int) int {
+	t.Helper()
+	for n := range 100_000 {
+		b := &driver.Batch{Shard: id, Count: 1, Size: size, Payload: driver.Bytes(bytes.Repeat([]byte{byte(id)}, size))}
+		err := l.Append(t.Context(), []*driver.Batch{b})
+		if errors.Is(err, driver.ErrFull) {
+			return n
+		}
+		must(t, err)
+	}
+	t.Fatal("the disk never got full")
+	return 0
+}
+
+func TestDeletionMakesSpaceOnAFullDisk(t *testing.T) {
+	for _, watermark := range []int64{-1, 200 << 10} {
+		t.Run(fmt.Sprintf("watermark %d", watermark), func(t *testing.T) {
+			memory := vfs.NewMemory()
+			l := open(t, memory, local.Options{LowWatermarkBytes: watermark, MaintenanceInterval: 5 * time.Millisecond})
+			createShards(t, l, 0, 1)
+			createShards(t, l, 24*hour, 2, 3)
+			write(t, l, 10, 1, 3)
+			memory.SetCapacity(1 << 20)
+			n := fill(t, l, 2, 1000)
+			if n < 200 {
+				t.Errorf("full after %d appends", n)
+			}
+			// Metadata, and everything that makes space, is still taken.
+			write(t, l, 1, 1)
+			must(t, l.SetRetention(t.Context(), 48*hour, 3))
+			must(t, l.Truncate(t.Context(), 3, 5))
+			expect(t, l, 3, 5, 11)
+			must(t, l.Delete(t.Context(), 2))
+			write(t, l, 1, 1)
+			b := &driver.Batch{Shard: 3, Count: 1, Size: 1000, Payload: driver.Bytes(bytes.Repeat([]byte{3}, 1000))}
+			for deadline := time.Now().Add(20 * time.Second); ; {
+				err := l.Append(t.Context(), []*driver.Batch{b})
+				if err == nil {
+					break
+				}
+				if !errors.Is(err, driver.ErrFull) || time.Now().After(deadline) {
+					t.Fatalf("append after the deletion: %v", err)
+				}
+				must(t, l.Maintain(t.Context()))
+			}
+			expect(t, l, 1, 1, 13)
+			expect(t, l, 3, 5, 12)
+			must(t, l.Close())
+			l = open(t, memory, local.Options{LowWatermarkBytes: watermark})
+			expect(t, l, 1, 1, 13)
+			expect(t, l, 3, 5, 12)
+			if _, err := l.Bounds(t.Context(), 2); !errors.Is(err, driver.ErrNotFound) {
+				t.Errorf("bounds of the deleted shard: %v", err)
+			}
+		})
+	}
+}
+
+// A log that met a full disk starts again there, and a deletion frees it.
+func TestStartOnAFullDisk(t *testing.T) {
+	memory := vfs.NewMemory()
+	l := open(t, memory, local.Options{LowWatermarkBytes: 200 << 10})
+	createShards(t, l, 0, 1)
+	createShards(t, l, 24*hour, 2)
+	memory.SetCapacity(1 << 20)
+	n := fill(t, l, 2, 1000)
+	crashed := memory.CrashClone(0)
+	l = open(t, crashed, local.Options{LowWatermarkBytes: 200 << 10})
+	expect(t, l, 2, 1, driver.Index(n+1))
+	write(t, l, 1, 1)
+	must(t, l.Maintain(t.Context()))
+	b := &driver.Batch{Shard: 2, Count: 1, Size: 1, Payload: driver.Bytes("x")}
+	if err := l.Append(t.Context(), []*driver.Batch{b}); !errors.Is(err, driver.ErrFull) {
+		t.Fatalf("append: %v, want ErrFull", err)
+	}
+	must(t, l.Delete(t.Context(), 2))
+	for range 3 {
+		must(t, l.Maintain(t.Context()))
+	}
+	createShards(t, l, 24*hour, 3)
+	write(t, l, 100, 3)
+	expect(t, l, 3, 1, 101)
+	expect(t, l, 1, 1, 2)
+}

@@ -86,12 +86,15 @@ func (l *Log) reserve(ctx context.Context, batches []*driver.Batch, shards []*sh
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for {
-		if l.full && l.err == nil {
-			return nil, nil, 0, driver.ErrFull
-		}
 		space, err := l.spaceLocked()
 		if err != nil {
 			return nil, nil, 0, err
+		}
+		if (l.full || len(l.ready) == 0) && !keptForever(shards) {
+			if l.full {
+				return nil, nil, 0, driver.ErrFull
+			}
+			space -= l.reserved
 		}
 		size, taken := frameHeaderBytes, 0
 		fits := false
@@ -116,7 +119,7 @@ func (l *Log) reserve(ctx context.Context, batches []*driver.Batch, shards []*sh
 			return nil, nil, taken, nil
 		}
 		if !fits {
-			if err := l.nextSegmentLocked(ctx, true); err != nil {
+			if err := l.nextSegmentLocked(ctx); err != nil {
 				return nil, nil, 0, err
 			}
 			continue
@@ -148,14 +151,36 @@ func (l *Log) spaceLocked() (int, error) {
 	return l.current.size - l.offset, nil
 }
 
+// keptForever tells whether all shards of an append keep their records until
+// somebody truncates them. That is what metadata does, which must go on when the
+// disk is full: deleting a stream is what makes space.
+func keptForever(shards []*shard) bool {
+	for _, s := range shards {
+		if s == nil {
+			continue
+		}
+		s.mu.Lock()
+		retention := s.retention
+		s.mu.Unlock()
+		if retention != 0 {
+			return false
+		}
+	}
+	return true
+}
+
 // nextSegmentLocked ends the current segment and goes on in the next one, waiting
-// for it if it must. It may release l.mu meanwhile, and the caller looks again.
-func (l *Log) nextSegmentLocked(ctx context.Context, refuseWhenFull bool) error {
-	l.finishSegmentLocked()
+// for it if it must. The current one stays until then: what is left of it may be
+// all there is for smaller things. It may release l.mu meanwhile, and the caller
+// looks again.
+func (l *Log) nextSegmentLocked(ctx context.Context) error {
 	if len(l.ready) > 0 {
+		l.finishSegmentLocked()
 		l.activateLocked()
 		return nil
 	}
+	l.starved++
+	defer func() { l.starved-- }()
 	l.poke()
 	wait := l.roomMade
 	l.mu.Unlock()
@@ -171,7 +196,7 @@ func (l *Log) nextSegmentLocked(ctx context.Context, refuseWhenFull bool) error 
 		return err
 	case l.err != nil:
 		return l.err
-	case l.full && refuseWhenFull:
+	case l.full && len(l.ready) == 0:
 		return driver.ErrFull
 	}
 	return nil
@@ -507,7 +532,7 @@ func (l *Log) logCommands(commands []command, mark func()) error {
 	for {
 		space, err := l.spaceLocked()
 		if err == nil && size > space {
-			err = l.nextSegmentLocked(l.stopped, true)
+			err = l.nextSegmentLocked(l.stopped)
 		}
 		if err != nil {
 			l.mu.Unlock()
