@@ -18,8 +18,8 @@ func invalid(text string) error {
 }
 
 // Parse reads who claims to have signed a request, without verifying it. It
-// fails, like Verify, if there is no authentication, or a part of it is missing
-// or malformed. The errors are of type *Error.
+// fails, like Verify, if there is no authentication, a part of it is missing or
+// malformed, or its region cannot be one. The errors are of type *Error.
 func Parse(r *http.Request) (*Result, error) {
 	header := r.Header["Authorization"]
 	q := parseQuery(r.URL.RawQuery)
@@ -154,6 +154,10 @@ func (res *Result) complete(credential, signedHeaders, date string) error {
 			}
 		}
 		res.SignedHeaders = append(res.SignedHeaders, name)
+	}
+	// Who does not verify keeps state by the region as well.
+	if !validRegion(res.Region) {
+		return res.checkScope("")
 	}
 	return nil
 }

@@ -463,3 +463,29 @@ func BenchmarkSign(b *testing.B) {
 		Sign(r, body, Credentials{AccessKey: testKey, SecretKey: testSecret}, "us-east-1", "kinesis", testTime)
 	}
 }
+
+// State is kept by region even where nothing is verified, so what cannot be one
+// is refused there too.
+func TestParseRefusesWhatCannotBeARegion(t *testing.T) {
+	parse := func(region, terminator string) error {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", nil)
+		r.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=key/20260101/"+region+"/kinesis/"+terminator+", SignedHeaders=host, Signature=0")
+		r.Header.Set("X-Amz-Date", "20260101T000000Z")
+		_, err := Parse(r)
+		return err
+	}
+	for _, good := range []string{"us-east-1", "local", "My_Region", strings.Repeat("r", 64)} {
+		if err := parse(good, "aws4_request"); err != nil {
+			t.Errorf("%s: %v", good, err)
+		}
+	}
+	for _, bad := range []string{"", "a:b", "..", "\u00e9", strings.Repeat("r", 65), strings.Repeat("r", 60000)} {
+		err := parse(bad, "aws4_request")
+		if err == nil || !strings.Contains(err.Error(), "Credential should be scoped to a valid region, not '") || len(err.Error()) > 2000 {
+			t.Errorf("%.70s: %.200v", bad, err)
+		}
+	}
+	if err := parse("a:b", "x"); err == nil || !strings.Contains(err.Error(), "valid terminator") {
+		t.Errorf("terminator and region: %v", err)
+	}
+}

@@ -20,6 +20,10 @@ func (s *Service) GetRecords(ctx context.Context, call *api.Call, in *kinesis.Ge
 	if err != nil {
 		return nil, err
 	}
+	// Regions are apart: what one has issued means nothing to another.
+	if it.stream.region != call.Region {
+		return nil, invalidArgument("Invalid ShardIterator.")
+	}
 	if in.StreamARN != nil {
 		if n, ok := parseStreamARN(*in.StreamARN); !ok || n != it.stream {
 			return nil, invalidArgument("StreamARN %s does not name the stream of the shard iterator.", *in.StreamARN)
@@ -35,6 +39,7 @@ func (s *Service) GetRecords(ctx context.Context, call *api.Call, in *kinesis.Ge
 	}
 	if !api.Val(in.DryRun) && !s.quota.Read(uint64(sh.log)) {
 		st.series.Add(ReadProvisionedThroughputExceeded, 1)
+		st.series.Add(GetRecordsSuccess, 0)
 		s.shardMetric(st, sh, kinesis.MetricsNameReadProvisionedThroughputExceeded, ReadProvisionedThroughputExceeded, 1)
 		return nil, &kinesis.ProvisionedThroughputExceededException{Message: rateExceeded(sh.index, it.stream)}
 	}
