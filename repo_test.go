@@ -491,3 +491,38 @@ func TestEveryFormatHasItsPage(t *testing.T) {
 		}
 	}
 }
+
+// TestPromisesNameTestsThatExist checks the tables of docs/durability.md: a row
+// begins with a test file and names tests that are in it.
+func TestPromisesNameTestsThatExist(t *testing.T) {
+	page, err := os.ReadFile("docs/durability.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := 0
+	for _, row := range regexp.MustCompile("(?m)^\\| (`[^|]+) \\|").FindAllStringSubmatch(string(page), -1) {
+		spans := codeSpan.FindAllStringSubmatch(row[1], -1)
+		raw, err := os.ReadFile(spans[0][1])
+		if err != nil {
+			t.Errorf("docs/durability.md: %v", err)
+			continue
+		}
+		if len(spans) < 2 {
+			t.Errorf("docs/durability.md names no test of %s", spans[0][1])
+		}
+		for _, span := range spans[1:] {
+			named++
+			if !bytes.Contains(raw, []byte("\nfunc "+span[1]+"(t *testing.T)")) {
+				t.Errorf("docs/durability.md names %s, which is not in %s", span[1], spans[0][1])
+			}
+		}
+	}
+	for i, promise := range strings.Split(string(page), "\n### ")[1:] {
+		if !strings.Contains(promise, "_test.go` `Test") {
+			t.Errorf("docs/durability.md: promise %d has no test", i+1)
+		}
+	}
+	if named < 20 {
+		t.Errorf("only %d tests are named", named)
+	}
+}
