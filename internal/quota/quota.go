@@ -19,6 +19,7 @@ package quota
 
 import (
 	"hash/maphash"
+	"iter"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -278,18 +279,42 @@ func (l *Limiter) count(k Kind, ok bool) bool {
 // bytes holds at least one. Records and bytes are taken together or not at all.
 func (l *Limiter) Write(id uint64, size, maxRecord int) bool {
 	now := l.now().UnixNano()
-	burst := max(int64(l.limits.WriteBytes), int64(maxRecord))
 	return l.count(Write, l.shard(id).update(id, now, func(s shard) (shard, bool) {
-		records, ok1 := s.records.take(now, 1, l.limits.WriteRecords, int64(l.limits.WriteRecords))
-		bytes, ok2 := s.bytes.take(now, int64(size), l.limits.WriteBytes, burst)
-		ok := ok1 && ok2
-		if !ok && l.enforce {
-			return s, false
-		}
-		s.records = records.atMost(now, int64(l.limits.WriteRecords), l.limits.WriteRecords)
-		s.bytes = bytes.atMost(now, burst, l.limits.WriteBytes)
-		return s, ok
+		return l.write(s, now, size, maxRecord)
 	}))
+}
+
+func (l *Limiter) write(s shard, now int64, size, maxRecord int) (shard, bool) {
+	burst := max(int64(l.limits.WriteBytes), int64(maxRecord))
+	records, ok1 := s.records.take(now, 1, l.limits.WriteRecords, int64(l.limits.WriteRecords))
+	bytes, ok2 := s.bytes.take(now, int64(size), l.limits.WriteBytes, burst)
+	ok := ok1 && ok2
+	if !ok && l.enforce {
+		return s, false
+	}
+	s.records = records.atMost(now, int64(l.limits.WriteRecords), l.limits.WriteRecords)
+	s.bytes = bytes.atMost(now, burst, l.limits.WriteBytes)
+	return s, ok
+}
+
+// CountWrites counts records into one shard as Write does, one after the other at
+// one time, for callers that do not enforce: it refuses none.
+func (l *Limiter) CountWrites(id uint64, sizes iter.Seq[int], maxRecord int) {
+	now := l.now().UnixNano()
+	var within, beyond uint64
+	l.shard(id).update(id, now, func(s shard) (shard, bool) {
+		for size := range sizes {
+			next, ok := l.write(s, now, size, maxRecord)
+			if s = next; ok {
+				within++
+			} else {
+				beyond++
+			}
+		}
+		return s, true
+	})
+	l.counts[Write].allowed.Add(within)
+	l.counts[Write].exceeded.Add(beyond)
 }
 
 // Read admits one GetRecords call on a shard. It is refused while there are

@@ -3,6 +3,7 @@ package quota
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -170,6 +171,29 @@ func TestCountedWithoutEnforcement(t *testing.T) {
 	})
 }
 
+func TestCountedTogetherAsOneByOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		one, all := New(Options{}), New(Options{})
+		for round := range 20 {
+			var sizes []int
+			for i := range 100 {
+				sizes = append(sizes, (i*7919+round*104729)%60_000)
+			}
+			for _, n := range sizes {
+				one.Write(1, n, 1<<20)
+			}
+			all.CountWrites(1, slices.Values(sizes), 1<<20)
+			if one, all := one.Counts()[Write], all.Counts()[Write]; one != all {
+				t.Fatalf("round %d: counted %+v together, %+v one by one", round, all, one)
+			}
+			time.Sleep(300 * time.Millisecond)
+		}
+		if c := all.Counts()[Write]; c.Allowed == 0 || c.Exceeded == 0 {
+			t.Errorf("%+v: the test meets one case only", c)
+		}
+	})
+}
+
 func TestIdleBucketsAreDropped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := New(Options{Enforce: true})
@@ -269,6 +293,16 @@ func TestConcurrentCallers(t *testing.T) {
 	if total != 1000 {
 		t.Errorf("%d records admitted together, want 1000", total)
 	}
+}
+
+func BenchmarkCountWrites(b *testing.B) {
+	l := New(Options{})
+	sizes := make([]int, 32)
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		l.CountWrites(uint64(i&1023), slices.Values(sizes), 1<<20)
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(sizes)), "ns/record")
 }
 
 func BenchmarkWrite(b *testing.B) {

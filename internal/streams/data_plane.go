@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"iter"
 	"math/bits"
 	"sync"
 	"sync/atomic"
@@ -22,7 +23,11 @@ import (
 // Quota decides whether a shard takes another call or record. quota.Limiter is
 // one. The number is the shard log's.
 type Quota interface {
+	// Enforced is false if Write refuses nothing; CountWrites is then called in
+	// its stead, once for all records of a call that go to a shard.
+	Enforced() bool
 	Write(id uint64, size, maxRecord int) bool
+	CountWrites(id uint64, sizes iter.Seq[int], maxRecord int)
 	Read(id uint64) bool
 	ReadBytes(id uint64, n int)
 	Iterator(id uint64) bool
@@ -33,7 +38,9 @@ type Quota interface {
 // noQuota admits everything.
 type noQuota struct{}
 
+func (noQuota) Enforced() bool                           { return false }
 func (noQuota) Write(uint64, int, int) bool              { return true }
+func (noQuota) CountWrites(uint64, iter.Seq[int], int)   {}
 func (noQuota) Read(uint64) bool                         { return true }
 func (noQuota) ReadBytes(uint64, int)                    {}
 func (noQuota) Iterator(uint64) bool                     { return true }

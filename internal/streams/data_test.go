@@ -24,6 +24,7 @@ type limitedQuota struct {
 	read     func() bool
 }
 
+func (limitedQuota) Enforced() bool                     { return true }
 func (q limitedQuota) Write(_ uint64, size, _ int) bool { return q.write == nil || q.write(size) }
 func (q limitedQuota) Iterator(uint64) bool             { return q.iterator == nil || q.iterator() }
 func (q limitedQuota) Read(uint64) bool                 { return q.read == nil || q.read() }

@@ -216,6 +216,12 @@ func (s *Service) putAll(ctx context.Context, p *put) error {
 		if len(p.groups) == 0 {
 			return nil
 		}
+		if round == 0 && !s.quota.Enforced() {
+			for i := range p.groups {
+				g := &p.groups[i]
+				s.quota.CountWrites(uint64(g.shard.log), g.sizes, st.maxRecordBytes)
+			}
+		}
 		var err error
 		if pending, err = s.putGroups(ctx, p); err != nil {
 			return err
@@ -322,8 +328,23 @@ func (p *put) reserve() {
 	}
 }
 
-// admit asks the shard's quota for every record.
+// sizes are what the group's records count for in quotas.
+func (g *putGroup) sizes(yield func(int) bool) {
+	for j := g.first; j >= 0; {
+		r := &g.put.records[j]
+		if !yield(len(r.data) + len(r.key)) {
+			return
+		}
+		j = r.next
+	}
+}
+
+// admit asks the shard's quota for every record. Where nothing is refused, records
+// are counted shard by shard when they have been routed: see putAll.
 func (s *Service) admit(p *put) (throttled int) {
+	if !s.quota.Enforced() {
+		return 0
+	}
 	st := p.stream
 	var last *shard
 	var reason string
