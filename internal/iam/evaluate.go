@@ -17,6 +17,9 @@ type Request struct {
 	// Context holds the condition keys that do not follow from the principal,
 	// see CallContext. Keys are compared without regard to case.
 	Context map[string][]string
+	// Values makes the Context when a policy first asks for a key of it; most
+	// never do. It is used if Context is nil.
+	Values func() map[string][]string
 	// Session holds the session policies, which take away and never give. nil
 	// means there are none; an empty list allows nothing.
 	Session []*Policy
@@ -240,6 +243,9 @@ func (e *environment) lookup(key string) ([]string, bool) {
 			return one(p.AccountID)
 		}
 		return one(e.request.ResourceAccount)
+	}
+	if e.request.Context == nil && e.request.Values != nil {
+		e.request.Context = e.request.Values()
 	}
 	if v, ok := e.request.Context[key]; ok {
 		return v, len(v) > 0

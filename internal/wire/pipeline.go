@@ -34,6 +34,7 @@ type exchange struct {
 	ctx      context.Context
 	outcome  Outcome
 	replied  bool
+	values   [4]string // of the reply's headers, in the order of their making
 }
 
 // ServeHTTP serves a request of any service.
@@ -268,15 +269,12 @@ func (x *exchange) authorize(identity *iam.Identity) error {
 		Principal: identity.Principal,
 		Action:    x.endpoint.operation.Action,
 		Resource:  "*",
-		Context:   iam.CallContext(&x.call),
+		Values:    x.conditionValues,
 		Session:   identity.Session,
 	}
 	var resource *iam.Policy
 	if a := x.endpoint.authorize; a != nil {
 		request.Resource, request.ResourceAccount = a.ResourceARN(&x.call, x.in)
-		for key, values := range a.ConditionValues(&x.call, x.in) {
-			request.Context[key] = values
-		}
 		if text, ok := a.ResourcePolicy(request.Resource); ok {
 			var err error
 			if resource, err = x.mux.policies.get(text); err != nil {
@@ -285,6 +283,17 @@ func (x *exchange) authorize(identity *iam.Identity) error {
 		}
 	}
 	return iam.Evaluate(request, identity.Policies, resource).Err()
+}
+
+// conditionValues are what the conditions of policies may ask about the call.
+func (x *exchange) conditionValues() map[string][]string {
+	all := iam.CallContext(&x.call)
+	if a := x.endpoint.authorize; a != nil {
+		for key, values := range a.ConditionValues(&x.call, x.in) {
+			all[key] = values
+		}
+	}
+	return all
 }
 
 // tooFast is the refusal of a call above its operation's rate.

@@ -86,7 +86,12 @@ func newIDs() (requestID, id2 string) {
 	hex.Encode(text[19:23], raw[8:10])
 	hex.Encode(text[24:], raw[10:16])
 	text[8], text[13], text[18], text[23] = '-', '-', '-', '-'
-	return string(text[:]), base64.StdEncoding.EncodeToString(raw[16:])
+	// One string for both.
+	var both [len(text) + 88]byte
+	copy(both[:], text[:])
+	base64.StdEncoding.Encode(both[len(text):], raw[16:])
+	all := string(both[:])
+	return all[:len(text)], all[len(text):]
 }
 
 const exposed = "x-amzn-RequestId,x-amzn-ErrorType,x-amz-request-id,x-amz-id-2,x-amzn-ErrorMessage,Date"
@@ -96,10 +101,12 @@ func (x *exchange) head(contentType string) http.Header {
 	h := x.w.Header()
 	// Written as the service spells it: there are clients that read the name as
 	// it is.
-	h["x-amzn-RequestId"] = []string{x.call.RequestID}
-	h["x-amz-id-2"] = []string{x.id2}
+	x.values[0], x.values[1] = x.call.RequestID, x.id2
+	h["x-amzn-RequestId"] = x.values[0:1:1]
+	h["x-amz-id-2"] = x.values[1:2:2]
 	if contentType != "" {
-		h["Content-Type"] = []string{contentType}
+		x.values[2] = contentType
+		h["Content-Type"] = x.values[2:3:3]
 	}
 	if x.r.Header.Get("Origin") != "" {
 		h["Access-Control-Allow-Origin"] = []string{"*"}
@@ -123,7 +130,8 @@ func (x *exchange) reply(status int, contentType string, b []byte) {
 	if contentType == "" {
 		h["Content-Type"] = nil // or net/http would guess one
 	}
-	h["Content-Length"] = []string{strconv.Itoa(len(b))}
+	x.values[3] = strconv.Itoa(len(b))
+	h["Content-Length"] = x.values[3:4:4]
 	x.replied = true
 	x.outcome.Status, x.outcome.BytesOut = status, int64(len(b))
 	x.w.WriteHeader(status)

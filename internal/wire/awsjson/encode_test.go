@@ -185,6 +185,7 @@ func TestHotEncodersAgreeWithTheGeneratedOne(t *testing.T) {
 		}
 		for _, v := range []api.Shape{
 			put,
+			&kinesis.PutRecordOutput{ShardId: text(), SequenceNumber: text(), EncryptionType: put.EncryptionType},
 			&kinesis.GetRecordsOutput{Records: records(), NextShardIterator: text(), MillisBehindLatest: long(), ChildShards: children()},
 			&kinesis.SubscribeToShardEvent{Records: records(), ContinuationSequenceNumber: text(), MillisBehindLatest: long(), ChildShards: children()},
 		} {

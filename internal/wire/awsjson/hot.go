@@ -22,6 +22,8 @@ func appendHot(dst []byte, v api.Shape) (out []byte, done bool) {
 		return appendSubscribeToShardEvent(dst, v), true
 	case *kinesis.PutRecordsOutput:
 		return appendPutRecords(dst, v), true
+	case *kinesis.PutRecordOutput:
+		return appendPutRecord(dst, v), true
 	}
 	return dst, false
 }
@@ -157,6 +159,18 @@ func appendPutRecords(dst []byte, v *kinesis.PutRecordsOutput) []byte {
 	if v.EncryptionType != nil {
 		dst = append(dst, `,"EncryptionType":`...)
 		dst = appendString(dst, string(*v.EncryptionType))
+	}
+	return append(dst, '}')
+}
+
+func appendPutRecord(dst []byte, v *kinesis.PutRecordOutput) []byte {
+	dst = append(dst, '{')
+	empty := len(dst)
+	dst = appendMember(dst, `"ShardId":`, v.ShardId)
+	dst = appendMember(dst, `"SequenceNumber":`, v.SequenceNumber)
+	dst = appendMember(dst, `"EncryptionType":`, (*string)(v.EncryptionType))
+	if len(dst) > empty {
+		dst = dst[:len(dst)-1] // the last comma
 	}
 	return append(dst, '}')
 }
