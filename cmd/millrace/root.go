@@ -21,8 +21,6 @@ func newRoot() *cobra.Command {
 		Short:         "A durable server for applications written for Kinesis",
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
-		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.AddCommand(
 		newServe(),
@@ -36,6 +34,7 @@ func newRoot() *cobra.Command {
 		newMan(),
 	)
 	root.AddCommand(cli.Commands()...)
+	cli.Tidy(root)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		const unknown = "unknown flag: --"
 		if name, ok := strings.CutPrefix(err.Error(), unknown); ok && cmd.Flags().Lookup("config") != nil {

@@ -30,6 +30,7 @@ type benchOptions struct {
 	clients  int
 	duration time.Duration
 	read     bool
+	asJSON   bool
 }
 
 func benchCommand() *cobra.Command {
@@ -55,7 +56,7 @@ settings within one run, not machines.`,
 				o.stream = "bench-" + rand.Text()[:8]
 				in := &kinesis.CreateStreamInput{StreamName: &o.stream, ShardCount: &o.shards}
 				if err := cl.Call(ctx, kinesis.OpCreateStream, in, nil); err != nil {
-					return hint(err, "")
+					return err
 				}
 				defer func() {
 					if keep {
@@ -81,6 +82,7 @@ settings within one run, not machines.`,
 	f.IntVarP(&o.clients, "clients", "c", 4, "connections that put")
 	f.DurationVarP(&o.duration, "duration", "d", 10*time.Second, "how long")
 	f.BoolVar(&o.read, "read", true, "read side by side")
+	f.BoolVar(&o.asJSON, "json", false, "print the result as JSON")
 	f.BoolVar(&keep, "keep", false, "keep the stream made for the run")
 	return cmd
 }
@@ -124,7 +126,9 @@ func bench(ctx context.Context, cl *client.Client, o benchOptions, w io.Writer) 
 		writers.Go(func() error { return benchPut(puts, cl, o, n) })
 	}
 	var display sync.WaitGroup
-	display.Go(func() { showBench(puts, n, start, w) })
+	if !o.asJSON {
+		display.Go(func() { showBench(puts, n, start, w) })
+	}
 
 	err = writers.Wait()
 	stopPuts()
@@ -235,6 +239,14 @@ func summarize(w io.Writer, n *counters, o benchOptions, took time.Duration) err
 			return 0
 		}
 		return n.latencies[min(int(q*float64(len(n.latencies))), len(n.latencies)-1)]
+	}
+	if o.asJSON {
+		milliseconds := func(q float64) float64 { return float64(at(q).Microseconds()) / 1000 }
+		return printJSON(w, map[string]any{
+			"seconds": took.Seconds(), "putRecords": n.put.Load(), "putBytes": n.putBytes.Load(), "putCalls": n.calls.Load(),
+			"refusedRecords": n.refused.Load(), "readRecords": n.read.Load(), "readBytes": n.readBytes.Load(),
+			"putMilliseconds": map[string]float64{"p50": milliseconds(.5), "p90": milliseconds(.9), "p99": milliseconds(.99), "max": milliseconds(1)},
+		})
 	}
 	rows := [][]string{
 		{"put", fmt.Sprintf("%d records in %.1f s", n.put.Load(), took.Seconds()), fmt.Sprintf("%.0f records/s", float64(n.put.Load())/took.Seconds()), fmt.Sprintf("%.1f MB/s", float64(n.putBytes.Load())/1e6/took.Seconds())},

@@ -30,6 +30,7 @@ import (
 type connection struct {
 	config  client.Config
 	profile string
+	timeout time.Duration
 }
 
 func (c *connection) register(cmd *cobra.Command) {
@@ -37,6 +38,8 @@ func (c *connection) register(cmd *cobra.Command) {
 	f.StringVar(&c.config.Endpoint, "endpoint", "", "server to call (default $MILLRACE_ENDPOINT, $AWS_ENDPOINT_URL_KINESIS, $AWS_ENDPOINT_URL, "+client.DefaultEndpoint+")")
 	f.StringVar(&c.config.Region, "region", "", "region the streams are in (default $AWS_REGION, $AWS_DEFAULT_REGION, "+client.DefaultRegion+")")
 	f.StringVar(&c.profile, "profile", "", "profile of the shared credentials file (default $AWS_PROFILE)")
+	f.StringVar(&c.config.CA, "ca", "", "file with the certificate to trust for https endpoints, as millrace ca prints it (default $AWS_CA_BUNDLE)")
+	f.DurationVar(&c.timeout, "timeout", 0, "give up after so long (default never)")
 }
 
 func (c *connection) open() (*client.Client, error) {
@@ -57,6 +60,38 @@ func Commands() []*cobra.Command {
 	}
 }
 
+// Tidy makes a tree of commands say what it takes: a command that is called with
+// too few or too many arguments how it is used, a group that is called with a
+// word it does not know which one comes close.
+func Tidy(cmd *cobra.Command) {
+	for _, c := range cmd.Commands() {
+		Tidy(c)
+	}
+	if !cmd.HasSubCommands() {
+		if check := cmd.Args; check != nil {
+			cmd.Args = func(cmd *cobra.Command, args []string) error {
+				if err := check(cmd, args); err != nil {
+					return fmt.Errorf("%w; usage: %s", err, cmd.UseLine())
+				}
+				return nil
+			}
+		}
+		return
+	}
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
+		}
+		text := fmt.Sprintf("%s has no command %q", cmd.CommandPath(), args[0])
+		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+			return fmt.Errorf("%s; did you mean %q?", text, near[0])
+		}
+		return fmt.Errorf("%s; see %s --help", text, cmd.CommandPath())
+	}
+	cmd.SuggestionsMinimumDistance = 2
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+}
+
 // run gives a command's body an open client that is closed behind it, and a
 // context that ends when the user interrupts.
 func (c *connection) run(f func(ctx context.Context, cl *client.Client, cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
@@ -68,19 +103,47 @@ func (c *connection) run(f func(ctx context.Context, cl *client.Client, cmd *cob
 		defer cl.Close()
 		ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
-		return f(ctx, cl, cmd, args)
+		if c.timeout <= 0 {
+			return explain(f(ctx, cl, cmd, args))
+		}
+		limited, cancel := context.WithTimeout(ctx, c.timeout)
+		defer cancel()
+		err = f(limited, cl, cmd, args)
+		if err != nil && ctx.Err() == nil && limited.Err() != nil {
+			return fmt.Errorf("not finished after %s; --timeout gives it longer", c.timeout)
+		}
+		return explain(err)
 	}
 }
 
-// hint adds to an error reply what a person can do about it.
+// advice is an error with what to do about it.
+type advice struct {
+	error
+	text string
+}
+
+func advise(err error, text string) error { return &advice{err, text} }
+
+func (a *advice) Error() string { return strings.TrimSuffix(a.error.Error(), ".") + "; " + a.text }
+func (a *advice) Unwrap() error { return a.error }
+
+// hint adds to the reply that there is no such stream what a person can do.
 func hint(err error, stream string) error {
+	if client.IsCode(err, "ResourceNotFoundException") && strings.Contains(err.Error(), "Stream "+stream) {
+		return advise(err, "`millrace stream list` shows what there is in this region, `millrace stream create "+stream+"` makes it")
+	}
+	return err
+}
+
+// explain adds to the refusal of a caller what a person can do about it.
+func explain(err error) error {
 	switch {
-	case err == nil:
-		return nil
-	case client.IsCode(err, "ResourceNotFoundException") && stream != "":
-		return fmt.Errorf("%w\n  `millrace stream list` shows what there is; `millrace stream create %s` makes it", err, stream)
-	case client.IsCode(err, "UnrecognizedClientException"), client.IsCode(err, "InvalidSignatureException"), client.IsCode(err, "MissingAuthenticationTokenException"):
-		return fmt.Errorf("%w\n  set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a --profile", err)
+	case client.IsCode(err, "UnrecognizedClientException"), client.IsCode(err, "InvalidClientTokenId"),
+		client.IsCode(err, "InvalidSignatureException"), client.IsCode(err, "SignatureDoesNotMatch"),
+		client.IsCode(err, "MissingAuthenticationTokenException"):
+		return advise(err, "the server verifies keys: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to one of its own, or name a --profile that has one")
+	case client.IsCode(err, "AccessDeniedException"), client.IsCode(err, "AccessDenied"):
+		return advise(err, "who may manage users, as the root key may, changes that with `millrace keys policy`")
 	}
 	return err
 }
@@ -112,6 +175,22 @@ func waitActive(ctx context.Context, cl *client.Client, name string) error {
 		}
 		if *s.StreamStatus == kinesis.StreamStatusActive {
 			return nil
+		}
+		if err := client.Sleep(ctx, pollInterval); err != nil {
+			return err
+		}
+	}
+}
+
+// waitGone returns once there is no stream of the name.
+func waitGone(ctx context.Context, cl *client.Client, name string) error {
+	for {
+		_, err := describe(ctx, cl, name)
+		if client.IsCode(err, "ResourceNotFoundException") {
+			return nil
+		}
+		if err != nil {
+			return err
 		}
 		if err := client.Sleep(ctx, pollInterval); err != nil {
 			return err

@@ -37,6 +37,9 @@ one partition key stay in order. Records that arrive meanwhile are left out.`,
 			if position.sequence != "" {
 				return errors.New("export reads all shards: a sequence number belongs to one")
 			}
+			if _, err := describe(ctx, cl, args[0]); err != nil { // before a file is made
+				return err
+			}
 			w := cmd.OutOrStdout()
 			if output != "" && output != "-" {
 				f, err := os.Create(output)
@@ -132,9 +135,7 @@ and data or dataBase64; explicitHashKey is heeded, everything else ignored.`,
 				bar.add(size)
 				return s.add(ctx, l.PartitionKey, l.ExplicitHashKey, data)
 			})
-			if err == nil {
-				err = s.flush(ctx)
-			}
+			err = s.finish(ctx, err)
 			bar.finish()
 			if err != nil {
 				return fmt.Errorf("after %d records: %w", total, err)

@@ -43,7 +43,7 @@ func iamCall(ctx context.Context, cl *client.Client, action string, parameters m
 	}
 	reply, err := cl.Query(ctx, "iam", form)
 	if err != nil {
-		return hint(err, "")
+		return err
 	}
 	if out == nil {
 		return nil
@@ -102,6 +102,10 @@ func keysList(c *connection) *cobra.Command {
 				if users, err = listUsers(ctx, cl); err != nil {
 					return err
 				}
+			}
+			if len(users) == 0 {
+				fmt.Fprintln(cmd.ErrOrStderr(), "no users yet, only the root key: `millrace keys create USER` makes one")
+				return nil
 			}
 			rows := [][]string{{"USER", "ACCESS KEY", "STATUS", "CREATED"}}
 			for _, user := range users {
@@ -261,14 +265,20 @@ func keysPolicy(c *connection) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "policy USER",
 		Short: "Show what a user may do, or replace it",
-		Args:  cobra.ExactArgs(1),
+		Example: `  millrace keys policy reader
+  millrace keys policy reader --allow 'kinesis:Get*' --allow 'kinesis:List*' --allow 'kinesis:Describe*'`,
+		Args: cobra.ExactArgs(1),
 		RunE: c.run(func(ctx context.Context, cl *client.Client, cmd *cobra.Command, args []string) error {
 			document, err := policyDocument(file, actions, resources)
 			if err != nil {
 				return err
 			}
 			if document != "" {
-				return iamCall(ctx, cl, "PutUserPolicy", map[string]string{"UserName": args[0], "PolicyName": policyName, "PolicyDocument": document}, nil)
+				if err := iamCall(ctx, cl, "PutUserPolicy", map[string]string{"UserName": args[0], "PolicyName": policyName, "PolicyDocument": document}, nil); err != nil {
+					return err
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "replaced what %s may do\n", args[0])
+				return nil
 			}
 			var names struct {
 				Names []string `xml:"ListUserPoliciesResult>PolicyNames>member"`

@@ -15,6 +15,7 @@ import (
 	"github.com/itchyny/gojq"
 	"github.com/spf13/cobra"
 
+	"github.com/millrace/millrace/internal/api/kinesis"
 	"github.com/millrace/millrace/internal/client"
 )
 
@@ -24,7 +25,7 @@ func putCommand() *cobra.Command {
 	c := &connection{}
 	var key, hash, keyFrom string
 	var files []string
-	var whole bool
+	var whole, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "put STREAM [DATA]",
 		Short: "Put records: the argument, or each line of standard input or of files",
@@ -53,6 +54,11 @@ the record itself: a jq expression for JSON records.`,
 					bar.add(size)
 				}
 			}}
+			if asJSON {
+				s.stored = func(in *kinesis.PutRecordsRequestEntry, out *kinesis.PutRecordsResultEntry) error {
+					return writeLine(cmd.OutOrStdout(), line{ShardID: *out.ShardId, SequenceNumber: *out.SequenceNumber, PartitionKey: *in.PartitionKey})
+				}
+			}
 			add := func(data []byte) error {
 				k, err := keys.of(data)
 				if err != nil {
@@ -75,11 +81,9 @@ the record itself: a jq expression for JSON records.`,
 						return err
 					}
 				} else if err := eachLine(r, name, add); err != nil {
-					return err
+					return s.finish(ctx, err)
 				}
-				// Lines trickle in from a pipe: nothing waits for a full batch
-				// once the input has ended.
-				return s.flush(ctx)
+				return s.finish(ctx, nil)
 			}
 			switch {
 			case len(args) == 2:
@@ -130,6 +134,7 @@ the record itself: a jq expression for JSON records.`,
 	cmd.Flags().StringVar(&keyFrom, "key-from", "", "jq expression that takes the partition key from a JSON record")
 	cmd.Flags().StringVar(&hash, "explicit-hash-key", "", "hash key that overrides the partition key's hash")
 	cmd.Flags().StringArrayVarP(&files, "file", "f", nil, "file to put, line by line; may be repeated")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON line for each record: its shard and sequence number")
 	cmd.Flags().BoolVar(&whole, "whole", false, "one record a file instead of one a line")
 	return cmd
 }
@@ -138,18 +143,18 @@ the record itself: a jq expression for JSON records.`,
 // as soon as no further complete line is at hand.
 func putPipe(ctx context.Context, s *sender, r io.Reader, add func([]byte) error) error {
 	b := bufio.NewReaderSize(r, 64<<10)
-	for {
+	for n := 1; ; n++ {
 		line, err := readLine(b)
 		if len(line) > 0 {
 			if err := add(line); err != nil {
-				return err
+				return s.finish(ctx, fmt.Errorf("standard input, line %d: %w", n, err))
 			}
 		}
 		if errors.Is(err, io.EOF) {
 			return s.flush(ctx)
 		}
 		if err != nil {
-			return err
+			return s.finish(ctx, fmt.Errorf("standard input, line %d: %w", n, err))
 		}
 		ahead, _ := b.Peek(b.Buffered())
 		if bytes.IndexByte(ahead, '\n') < 0 {
@@ -227,7 +232,7 @@ func (k *keyer) of(data []byte) (string, error) {
 	if err := json.Unmarshal(data, &v); err != nil {
 		return "", fmt.Errorf("--key-from needs JSON records: %w", err)
 	}
-	found, ok := k.query.Run(v).Next()
+	found, _ := k.query.Run(v).Next()
 	switch value := found.(type) {
 	case error:
 		return "", value
@@ -240,7 +245,7 @@ func (k *keyer) of(data []byte) (string, error) {
 		text, err := json.Marshal(value)
 		return string(text), err
 	}
-	return "", fmt.Errorf("--key-from finds nothing in the record (found: %t)", ok)
+	return "", errors.New("--key-from finds no key in the record")
 }
 
 func compileQuery(text string) (*gojq.Code, error) {

@@ -26,7 +26,10 @@ type sender struct {
 	stream string
 	// sent is told about the records of each successful call.
 	sent func(records, bytes int)
+	// stored, which may be nil, is told where each record went.
+	stored func(*kinesis.PutRecordsRequestEntry, *kinesis.PutRecordsResultEntry) error
 
+	failed  bool // a call has: what is collected cannot be stored
 	entries []kinesis.PutRecordsRequestEntry
 	bytes   int
 }
@@ -55,6 +58,7 @@ func (s *sender) flush(ctx context.Context) error {
 		out := &kinesis.PutRecordsOutput{}
 		in := &kinesis.PutRecordsInput{StreamName: &s.stream, Records: s.entries}
 		if err := s.client.Call(ctx, kinesis.OpPutRecords, in, out); err != nil {
+			s.failed = true
 			return hint(err, s.stream)
 		}
 		if len(out.Records) != len(s.entries) {
@@ -66,6 +70,11 @@ func (s *sender) flush(ctx context.Context) error {
 			if out.Records[i].SequenceNumber == nil {
 				refused = append(refused, s.entries[i])
 				continue
+			}
+			if s.stored != nil {
+				if err := s.stored(&s.entries[i], &out.Records[i]); err != nil {
+					return err
+				}
 			}
 			stored++
 			storedBytes += len(s.entries[i].Data)
@@ -87,6 +96,19 @@ func (s *sender) flush(ctx context.Context) error {
 	}
 	s.entries, s.bytes = nil, 0
 	return nil
+}
+
+// finish stores what is collected when the input has ended, with err if it ended
+// badly: what stands before the place is stored even so, and the rest can follow
+// in another run.
+func (s *sender) finish(ctx context.Context, err error) error {
+	if s.failed {
+		return err
+	}
+	if rest := s.flush(ctx); err == nil {
+		err = rest
+	}
+	return err
 }
 
 // position is a place in a stream as people write it.

@@ -50,7 +50,7 @@ func TestDrawShards(t *testing.T) {
 		makeShard("5", 15, 16, false, "1"),
 		makeShard("6", 4, 15, false, "3", "4"),
 	})
-	path := filepath.Join("testdata", "shards.txt")
+	path := filepath.Join("testdata", "shards.golden")
 	if *update {
 		if err := os.MkdirAll("testdata", 0o755); err != nil {
 			t.Fatal(err)

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"io"
 	"math/big"
 	"slices"
 	"strconv"
@@ -29,10 +30,22 @@ func streamCommand() *cobra.Command {
 	return cmd
 }
 
+// The bounds of a retention period, in hours.
+const minRetention, maxRetention = 24, 8760
+
+func printDescription(ctx context.Context, cl *client.Client, w io.Writer, name string) error {
+	s, err := describe(ctx, cl, name)
+	if err != nil {
+		return err
+	}
+	return printJSON(w, s)
+}
+
 func streamCreate(c *connection) *cobra.Command {
 	var shards, retention int32
 	var onDemand bool
 	var tags map[string]string
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "create NAME",
 		Short: "Create a stream and wait until it is ACTIVE",
@@ -40,6 +53,9 @@ func streamCreate(c *connection) *cobra.Command {
   millrace stream create clicks --on-demand --retention 168 --tag team=web`,
 		Args: cobra.ExactArgs(1),
 		RunE: c.run(func(ctx context.Context, cl *client.Client, cmd *cobra.Command, args []string) error {
+			if cmd.Flags().Changed("retention") && (retention < minRetention || retention > maxRetention) {
+				return fmt.Errorf("--retention is %d to %d hours", minRetention, maxRetention)
+			}
 			in := &kinesis.CreateStreamInput{StreamName: &args[0], Tags: tags}
 			if onDemand {
 				if cmd.Flags().Changed("shards") {
@@ -61,6 +77,9 @@ func streamCreate(c *connection) *cobra.Command {
 					return err
 				}
 			}
+			if asJSON {
+				return printDescription(ctx, cl, cmd.OutOrStdout(), args[0])
+			}
 			fmt.Fprintf(cmd.OutOrStdout(), "created %s\n", args[0])
 			return nil
 		}),
@@ -69,6 +88,7 @@ func streamCreate(c *connection) *cobra.Command {
 	cmd.Flags().BoolVar(&onDemand, "on-demand", false, "on-demand capacity mode")
 	cmd.Flags().Int32Var(&retention, "retention", 0, "retention period in hours, 24 to 8760 (default 24)")
 	cmd.Flags().StringToStringVar(&tags, "tag", nil, "tag as key=value; may be repeated")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the stream's description as JSON")
 	return cmd
 }
 
@@ -84,7 +104,7 @@ func streamList(c *connection) *cobra.Command {
 			for {
 				out := &kinesis.ListStreamsOutput{}
 				if err := cl.Call(ctx, kinesis.OpListStreams, in, out); err != nil {
-					return hint(err, "")
+					return err
 				}
 				streams = append(streams, out.StreamSummaries...)
 				if !api.Val(out.HasMoreStreams) || len(out.StreamNames) == 0 {
@@ -121,12 +141,12 @@ func streamDescribe(c *connection) *cobra.Command {
 		Short: "Show a stream's settings, tags and consumers",
 		Args:  cobra.ExactArgs(1),
 		RunE: c.run(func(ctx context.Context, cl *client.Client, cmd *cobra.Command, args []string) error {
+			if asJSON {
+				return printDescription(ctx, cl, cmd.OutOrStdout(), args[0])
+			}
 			s, err := describe(ctx, cl, args[0])
 			if err != nil {
 				return err
-			}
-			if asJSON {
-				return printJSON(cmd.OutOrStdout(), s)
 			}
 			tags := &kinesis.ListTagsForStreamOutput{}
 			if err := cl.Call(ctx, kinesis.OpListTagsForStream, &kinesis.ListTagsForStreamInput{StreamName: &args[0]}, tags); err != nil {
@@ -166,13 +186,16 @@ func streamDelete(c *connection) *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{
 		Use:   "delete NAME...",
-		Short: "Delete streams with all their records",
+		Short: "Delete streams with all their records, and wait until they are gone",
 		Args:  cobra.MinimumNArgs(1),
 		RunE: c.run(func(ctx context.Context, cl *client.Client, cmd *cobra.Command, args []string) error {
 			for _, name := range args {
 				in := &kinesis.DeleteStreamInput{StreamName: &name, EnforceConsumerDeletion: &force}
 				if err := cl.Call(ctx, kinesis.OpDeleteStream, in, nil); err != nil {
-					return hint(err, "")
+					return hint(err, name)
+				}
+				if err := waitGone(ctx, cl, name); err != nil {
+					return err
 				}
 				fmt.Fprintf(cmd.OutOrStdout(), "deleted %s\n", name)
 			}
@@ -241,7 +264,7 @@ func streamScale(c *connection) *cobra.Command {
 
 func reshard(ctx context.Context, cl *client.Client, cmd *cobra.Command, name string, op *api.Operation, in api.Shape) error {
 	if err := cl.Call(ctx, op, in, nil); err != nil {
-		return hint(err, "")
+		return hint(err, name)
 	}
 	if err := waitActive(ctx, cl, name); err != nil {
 		return err
@@ -250,7 +273,11 @@ func reshard(ctx context.Context, cl *client.Client, cmd *cobra.Command, name st
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "%s has %d open shards\n", name, api.Val(s.OpenShardCount))
+	noun := "shards"
+	if api.Val(s.OpenShardCount) == 1 {
+		noun = "shard"
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "%s has %d open %s\n", name, api.Val(s.OpenShardCount), noun)
 	return nil
 }
 

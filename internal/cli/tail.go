@@ -40,12 +40,22 @@ interrupted. All shards are read side by side, children after their parents.
 
 Records that the Kinesis Producer Library aggregated are taken apart. JSON is
 printed over several lines on a terminal and on one line elsewhere; bytes that
-are not text are printed in base64.`,
+are not text are printed in base64.
+
+--jq leaves out records that are not JSON or that the expression does not fit;
+the first of the latter is remarked on. --timeout ends the command like an
+interrupt does.`,
 		Example: `  millrace tail orders --from trim --no-follow
   millrace tail orders --from 15m --jq 'select(.total > 100) | .id'
   millrace tail orders --from 2026-01-31T09:00:00Z --json`,
 		Args: cobra.ExactArgs(1),
 		RunE: c.run(func(ctx context.Context, cl *client.Client, cmd *cobra.Command, args []string) error {
+			if raw && asJSON {
+				return errors.New("give --raw or --json, not both")
+			}
+			if limit < 0 {
+				return errors.New("--limit is a number of records from 1 up")
+			}
 			position, err := parsePosition(from, time.Now())
 			if err != nil {
 				return err
@@ -53,7 +63,7 @@ are not text are printed in base64.`,
 			if position.sequence != "" && shard == "" {
 				return errors.New("a sequence number belongs to one shard: name it with --shard")
 			}
-			p := &printer{w: cmd.OutOrStdout(), raw: raw, asJSON: asJSON, whole: noDeaggregation, limit: limit}
+			p := &printer{w: cmd.OutOrStdout(), remarks: cmd.ErrOrStderr(), raw: raw, asJSON: asJSON, whole: noDeaggregation, limit: limit}
 			if f, ok := p.w.(*os.File); ok {
 				p.pretty = term.IsTerminal(int(f.Fd()))
 			}
@@ -63,7 +73,7 @@ are not text are printed in base64.`,
 				}
 			}
 			err = tail(ctx, cl, args[0], shard, position, !noFollow, p)
-			if errors.Is(err, errLimit) || errors.Is(err, context.Canceled) {
+			if errors.Is(err, errLimit) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 				return nil
 			}
 			return err
@@ -79,7 +89,6 @@ are not text are printed in base64.`,
 	f.BoolVar(&raw, "raw", false, "print data as it is, a line each")
 	f.BoolVar(&asJSON, "json", false, "print one JSON object a record, with its metadata")
 	f.BoolVar(&noDeaggregation, "no-deaggregation", false, "leave aggregated records whole")
-	cmd.MarkFlagsMutuallyExclusive("raw", "json")
 	return cmd
 }
 
@@ -170,6 +179,9 @@ type printer struct {
 	mu      sync.Mutex
 	w       io.Writer
 	printed int
+	// remarks are for people; remarked tells that one about the filter was made.
+	remarks  io.Writer
+	remarked bool
 }
 
 // follow prints what a shard has, and what comes when it is to wait for more.
@@ -266,8 +278,13 @@ func (p *printer) user(shard string, r *kinesis.Record, key string, sub int, dat
 			if !ok {
 				return nil
 			}
-			// A record the expression does not fit is one it does not select.
-			if _, failed := v.(error); failed {
+			// A record the expression does not fit is one it does not select. Said
+			// once, since the expression may be what is wrong.
+			if failed, ok := v.(error); ok {
+				if !p.remarked {
+					p.remarked = true
+					fmt.Fprintf(p.remarks, "--jq: %v; records like this are left out\n", failed)
+				}
 				return nil
 			}
 			text, err := json.Marshal(v)

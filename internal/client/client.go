@@ -9,6 +9,8 @@ package client
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,6 +19,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -44,6 +47,7 @@ type Config struct {
 	AccessKey string
 	SecretKey string
 	Token     string            // session token; may be empty
+	CA        string            // file of certificates to trust instead of the system's, in PEM; may be empty
 	Transport http.RoundTripper // nil: a transport of its own
 	UserAgent string
 }
@@ -69,9 +73,28 @@ func New(c Config) (*Client, error) {
 		t := http.DefaultTransport.(*http.Transport).Clone()
 		t.MaxIdleConnsPerHost = 64
 		t.Proxy = nil
+		if c.CA != "" {
+			pool, err := readCertificates(c.CA)
+			if err != nil {
+				return nil, err
+			}
+			t.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+		}
 		transport = t
 	}
 	return &Client{config: c, endpoint: u, http: &http.Client{Transport: transport}}, nil
+}
+
+func readCertificates(file string) (*x509.CertPool, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read the certificates to trust: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("%s holds no certificate in PEM; `millrace ca` prints the server's", file)
+	}
+	return pool, nil
 }
 
 // Endpoint is the address the client dials.
@@ -152,7 +175,7 @@ func (c *Client) attempt(ctx context.Context, f func() ([]byte, error)) ([]byte,
 		if errors.As(err, &answered) && !answered.retryable() {
 			return nil, err
 		}
-		if ctx.Err() != nil || attempt == maxAttempts || isRefused(err) {
+		if ctx.Err() != nil || attempt == maxAttempts || isRefused(err) || isUntrusted(err) {
 			return nil, c.explain(err)
 		}
 		if err := Sleep(ctx, backoff/2+rand.N(backoff/2)); err != nil {
@@ -167,8 +190,20 @@ func isRefused(err error) bool {
 	return errors.As(err, &op) && op.Op == "dial"
 }
 
+// isUntrusted tells whether the server's certificate is not accepted.
+func isUntrusted(err error) bool {
+	_, ok := errors.AsType[*tls.CertificateVerificationError](err)
+	return ok
+}
+
 // explain turns a failed dial into what to do about it.
 func (c *Client) explain(err error) error {
+	if outer, ok := errors.AsType[*url.Error](err); ok {
+		err = outer.Err // the address is named below
+	}
+	if isUntrusted(err) {
+		return fmt.Errorf("the certificate of %s is not trusted: `millrace ca --out ca.pem` beside the server writes the one to trust, --ca ca.pem or AWS_CA_BUNDLE names it here (%w)", c.config.Endpoint, err)
+	}
 	if isRefused(err) {
 		return fmt.Errorf("no server answers at %s: start one with `millrace serve`, or name another with --endpoint (%w)", c.config.Endpoint, err)
 	}

@@ -43,6 +43,9 @@ func FromEnvironment(config Config, profile string, getenv func(string) string) 
 	if config.Region == "" {
 		config.Region = DefaultRegion
 	}
+	if config.CA == "" {
+		config.CA = first("AWS_CA_BUNDLE")
+	}
 	if config.AccessKey != "" {
 		return config, nil
 	}
