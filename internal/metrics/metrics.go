@@ -28,6 +28,7 @@ type Options struct {
 	Streams int // streams with series of their own
 	Shards  int // shards, and likewise consumers, over all streams
 	Version string
+	Now     func() time.Time // time.Now if nil
 }
 
 // Registry holds everything that is measured. Its methods may be called
@@ -62,8 +63,11 @@ var latencies = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .0
 
 // New makes a registry with everything in it at zero.
 func New(o Options) *Registry {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 	p := prometheus.NewRegistry()
-	r := &Registry{prometheus: p, Streams: newStreams(o.Streams, o.Shards)}
+	r := &Registry{prometheus: p, Streams: newStreams(o.Streams, o.Shards, o.Now)}
 	add := func(c prometheus.Collector) { p.MustRegister(c) }
 	counter := func(subsystem, name, help string) prometheus.Counter {
 		c := prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Subsystem: subsystem, Name: name, Help: help})

@@ -55,9 +55,9 @@ func TestEveryMetricHasItsForm(t *testing.T) {
 		`millrace_stream_incoming_bytes_total{.*} 2000`,
 		`millrace_stream_get_records_latency_seconds_sum{.*} 2\n`,
 		`millrace_stream_get_records_latency_seconds_count{.*} 2\n`,
-		`millrace_stream_get_records_iterator_age_seconds{.*} 0.5\n`,
+		`millrace_stream_get_records_iterator_age_seconds{.*} 1.5\n`,
 		`millrace_stream_put_records_success_calls_total{.*} 2\n`,
-		`millrace_stream_subscribe_to_shard_event_behind_latest_seconds{.*} 0.5\n`,
+		`millrace_stream_subscribe_to_shard_event_behind_latest_seconds{.*} 1.5\n`,
 	} {
 		if !regexp.MustCompile(want).MatchString(text) {
 			t.Errorf("no %s", want)

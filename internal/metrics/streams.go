@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -15,31 +16,89 @@ import (
 // turns them into Prometheus' form only when somebody asks.
 type Streams struct {
 	maxStreams, maxParts int
+	now                  func() time.Time
 
-	mu     sync.RWMutex
-	series map[streams.Labels]*series
-	count  int // streams among series
-	other  series
+	mu      sync.RWMutex
+	series  map[streams.Labels]*series
+	streams map[streams.Labels]struct{} // all there are, with series or without
+	count   int                         // streams among series
+	other   *series
 }
 
-func newStreams(maxStreams, maxParts int) *Streams {
-	return &Streams{maxStreams: maxStreams, maxParts: maxParts, series: map[streams.Labels]*series{}}
+func newStreams(maxStreams, maxParts int, now func() time.Time) *Streams {
+	s := &Streams{maxStreams: maxStreams, maxParts: maxParts, now: now, series: map[streams.Labels]*series{}, streams: map[streams.Labels]struct{}{}}
+	s.other = &series{now: now}
+	return s
 }
 
 // series are the numbers of one stream, shard or consumer.
-type series [streams.MetricCount]sample
+type series struct {
+	samples [streams.MetricCount]sample
+	ages    [2]peak // of the metrics whose shape is highest
+	now     func() time.Time
+}
 
 type sample struct {
 	count atomic.Uint64
 	sum   atomic.Uint64 // bits of a float64
-	last  atomic.Uint64 // likewise
+}
+
+// peak is the highest sample of this minute and of the last: one shard that falls
+// behind shows among many that do not.
+type peak struct {
+	mu      sync.Mutex
+	minute  int64   // of highest
+	highest float64 // noSample without any
+	before  float64 // likewise, of the minute before
+}
+
+const noSample = -1
+
+// turnLocked moves on to the minute of now.
+func (p *peak) turnLocked(now time.Time) {
+	minute := now.Unix() / 60
+	switch {
+	case minute == p.minute:
+		return
+	case minute == p.minute+1:
+		p.before = p.highest
+	default:
+		p.before = noSample
+	}
+	p.minute, p.highest = minute, noSample
+}
+
+func (p *peak) add(now time.Time, value float64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.turnLocked(now)
+	p.highest = max(p.highest, value)
+}
+
+// value is noSample if there was none in this minute or the last.
+func (p *peak) value(now time.Time) float64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.turnLocked(now)
+	return max(p.highest, p.before)
+}
+
+// age is the place of a metric in series.ages.
+func age(m streams.Metric) int {
+	if m == streams.GetRecordsIteratorAge {
+		return 0
+	}
+	return 1
 }
 
 // Add implements streams.Series.
 func (s *series) Add(m streams.Metric, value float64) {
-	p := &s[m]
+	p := &s.samples[m]
 	p.count.Add(1)
-	p.last.Store(math.Float64bits(value))
+	if descriptions[m].shape == highest {
+		s.ages[age(m)].add(s.now(), value)
+		return
+	}
 	for value != 0 {
 		old := p.sum.Load()
 		if p.sum.CompareAndSwap(old, math.Float64bits(math.Float64frombits(old)+value)) {
@@ -50,25 +109,37 @@ func (s *series) Add(m streams.Metric, value float64) {
 
 // Series implements streams.Metrics.
 func (s *Streams) Series(l streams.Labels) streams.Series {
-	part := l.Shard != "" || l.Consumer != ""
+	s.mu.RLock()
+	have := s.series[l]
+	s.mu.RUnlock()
+	if have != nil {
+		return have
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if have := s.series[l]; have != nil {
 		return have
 	}
-	if part && len(s.series)-s.count >= s.maxParts {
-		// Its stream counts the same samples, so nothing is lost but detail.
-		return discard{}
-	}
-	if !part && s.count >= s.maxStreams {
-		return &s.other
-	}
-	n := new(series)
-	s.series[l] = n
-	if !part {
+	if l.Shard != "" || l.Consumer != "" {
+		// Their stream counts the samples of shards too, so only detail is lost.
+		if _, ok := s.streams[streamLabels(l)]; !ok || len(s.series)-s.count >= s.maxParts {
+			return discard{}
+		}
+	} else {
+		s.streams[l] = struct{}{}
+		if s.count >= s.maxStreams {
+			return s.other
+		}
 		s.count++
 	}
+	n := &series{now: s.now}
+	s.series[l] = n
 	return n
+}
+
+func streamLabels(l streams.Labels) streams.Labels {
+	l.Shard, l.Consumer = "", ""
+	return l
 }
 
 type discard struct{}
@@ -83,13 +154,15 @@ func (s *Streams) Drop(l streams.Labels) {
 		delete(s.series, l)
 		return
 	}
+	delete(s.streams, l)
 	for have := range s.series {
-		if have.Account == l.Account && have.Region == l.Region && have.Stream == l.Stream {
-			if have.Shard == "" && have.Consumer == "" {
-				s.count--
-			}
-			delete(s.series, have)
+		if streamLabels(have) != l {
+			continue
 		}
+		if have == l {
+			s.count--
+		}
+		delete(s.series, have)
 	}
 }
 
@@ -99,7 +172,7 @@ type shape uint8
 const (
 	total   shape = iota // a counter: the sum of the samples
 	times                // a summary: count and sum, in seconds
-	latest               // a gauge: the latest sample, in seconds
+	highest              // a gauge: the highest of late, in seconds
 	success              // two counters: calls, and those that succeeded
 )
 
@@ -123,9 +196,9 @@ var descriptions = func() (all [streams.MetricCount]described) {
 			d.shape = success
 			d.desc = [2]*prometheus.Desc{desc("_calls_total", ": calls."), desc("_total", ": calls that succeeded.")}
 		case m == streams.GetRecordsIteratorAge || m == streams.SubscribeToShardEventMillisBehindLatest:
-			d.shape = latest
+			d.shape = highest
 			name = strings.NewReplacer("_milliseconds", "", "millis_", "").Replace(name)
-			d.desc[0] = desc("_seconds", ": age of what was read last, in seconds.")
+			d.desc[0] = desc("_seconds", ": the highest of this minute and the last, in seconds; absent if nothing was read.")
 		case m.Unit() == streams.UnitMilliseconds:
 			d.shape = times
 			d.desc[0] = desc("_seconds", ", in seconds.")
@@ -173,11 +246,12 @@ func (s *Streams) Collect(ch chan<- prometheus.Metric) {
 		all[l] = have
 	}
 	s.mu.RUnlock()
-	all[streams.Labels{Stream: "other"}] = &s.other
+	all[streams.Labels{Stream: "other"}] = s.other
+	now := s.now()
 	for l, have := range all {
 		values := []string{l.Account, l.Region, l.Stream, l.Shard, l.Consumer}
-		for m := range have {
-			p, d := &have[m], &descriptions[m]
+		for m := range streams.MetricCount {
+			p, d := &have.samples[m], &descriptions[m]
 			count := p.count.Load()
 			if count == 0 {
 				continue
@@ -188,8 +262,10 @@ func (s *Streams) Collect(ch chan<- prometheus.Metric) {
 				ch <- prometheus.MustNewConstMetric(d.desc[0], prometheus.CounterValue, sum, values...)
 			case times:
 				ch <- prometheus.MustNewConstSummary(d.desc[0], count, sum/1000, nil, values...)
-			case latest:
-				ch <- prometheus.MustNewConstMetric(d.desc[0], prometheus.GaugeValue, math.Float64frombits(p.last.Load())/1000, values...)
+			case highest:
+				if v := have.ages[age(m)].value(now); v != noSample {
+					ch <- prometheus.MustNewConstMetric(d.desc[0], prometheus.GaugeValue, v/1000, values...)
+				}
 			case success:
 				ch <- prometheus.MustNewConstMetric(d.desc[0], prometheus.CounterValue, float64(count), values...)
 				ch <- prometheus.MustNewConstMetric(d.desc[1], prometheus.CounterValue, sum, values...)

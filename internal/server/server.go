@@ -160,7 +160,7 @@ func closed(err error) error {
 }
 
 func (s *Server) openMetrics(context.Context) error {
-	s.metrics = metrics.New(metrics.Options{Streams: s.config.MetricsStreams, Shards: s.config.MetricsShards, Version: s.options.Version})
+	s.metrics = metrics.New(metrics.Options{Streams: s.config.MetricsStreams, Shards: s.config.MetricsShards, Version: s.options.Version, Now: s.options.Now})
 	s.limiter = quota.New(quota.Options{Enforce: s.config.Limits == "aws", Now: s.options.Now})
 	s.metrics.Limiter(s.limiter)
 	return nil

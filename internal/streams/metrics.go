@@ -4,8 +4,9 @@ package streams
 // service publishes to CloudWatch.
 type Metrics interface {
 	// Series returns what collects the samples of a stream, of one of its
-	// shards, or of one of its consumers. It is called when the object appears;
-	// the result is kept.
+	// shards, or of one of its consumers. For streams and consumers it is called
+	// when the object appears and the result is kept; for shards with every
+	// sample. Samples of a part whose stream has been dropped are nobody's.
 	Series(l Labels) Series
 	// Drop forgets the series with these labels and, for a stream, all below it.
 	Drop(l Labels)

@@ -21,6 +21,9 @@ const (
 	maxPageRecords = 10_000
 	// maxKeptBytes is how large a buffer may be to be used again.
 	maxKeptBytes = 32 << 20
+	// maxKeptEventBytes is the same for events, where a slow client keeps the
+	// buffer for as long as it likes: one read for a full event, and not much more.
+	maxKeptEventBytes = 2 * maxEventBytes
 )
 
 // page is some records of a shard on their way to a client, with the memory
@@ -45,7 +48,12 @@ type page struct {
 	done   func() // release as a value, made once
 }
 
-var pages sync.Pool
+var (
+	pages sync.Pool
+	// eventPages are apart: a subscriber that does not read must not sit on the
+	// buffer of a large GetRecords.
+	eventPages sync.Pool
+)
 
 // recordParts are what a record points to.
 type recordParts struct {
@@ -64,16 +72,33 @@ func newPage() *page {
 	return p
 }
 
+func newEventPage() *page {
+	if p, ok := eventPages.Get().(*page); ok {
+		return p
+	}
+	return new(page)
+}
+
 func (p *page) release() {
+	p.clear(maxKeptBytes)
+	pages.Put(p)
+}
+
+func (p *page) releaseEvent() {
+	p.clear(maxKeptEventBytes)
+	eventPages.Put(p)
+}
+
+// clear forgets the records and keeps up to maxKept bytes of memory for the next.
+func (p *page) clear(maxKept int) {
 	clear(p.records)
 	clear(p.parts)
 	p.output = kinesis.GetRecordsOutput{}
 	p.records, p.parts, p.times, p.numbers, p.key = p.records[:0], p.parts[:0], p.times[:0], p.numbers[:0], nil
-	if cap(p.buf) > maxKeptBytes {
+	if cap(p.buf) > maxKept {
 		p.buf = nil
 	}
 	p.buf = p.buf[:0]
-	pages.Put(p)
 }
 
 var kmsEncryption = kinesis.EncryptionTypeKms

@@ -166,6 +166,7 @@ func (r *registry) apply(changes []meta.Change) (transitions bool) {
 			case found && c.shard != nil:
 				st.shards[i] = c.shard
 			case found:
+				r.dropShardMetrics(st, st.shards[i:i+1])
 				st.shards = slices.Delete(st.shards, i, i+1)
 			case c.shard != nil:
 				st.shards = slices.Insert(st.shards, i, c.shard)
@@ -204,6 +205,13 @@ func (r *registry) nextStream(name streamName, record streamRecord, version meta
 	old := r.streams[name]
 	if old != nil && old.id == st.id {
 		st.gone, st.series = old.gone, old.series
+		for _, m := range old.monitoring {
+			if !st.monitors(m) {
+				// Counters cannot be taken out one by one; those that stay on begin anew.
+				r.dropShardMetrics(old, old.shards)
+				break
+			}
+		}
 		st.shards, st.open = old.shards, old.open
 	} else {
 		if old != nil {
@@ -222,6 +230,16 @@ func (r *registry) nextStream(name streamName, record streamRecord, version meta
 		st.open = slices.Clone(st.shards)
 	}
 	return st
+}
+
+// dropShardMetrics forgets the series of shards, if they may have any.
+func (r *registry) dropShardMetrics(st *stream, shards []*shard) {
+	if len(st.monitoring) == 0 {
+		return
+	}
+	for _, sh := range shards {
+		r.metrics.Drop(Labels{Account: st.account, Region: st.region, Stream: st.name, Shard: sh.id()})
+	}
 }
 
 // neverActive reports that a stream is being deleted that never had shards.

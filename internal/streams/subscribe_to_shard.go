@@ -111,11 +111,14 @@ func (s *Service) SubscribeToShard(ctx context.Context, call *api.Call, in *kine
 	}
 	dry := api.Val(in.DryRun)
 	if !dry && !s.quota.Subscribe(arn, uint64(sh.log)) {
-		c.series.Add(SubscribeToShardRateExceeded, 1)
+		c.countRefused()
 		return nil, limitExceeded("Rate exceeded for consumer %s and shard %s.", arn, sh.id())
 	}
 	sub, ok := s.subs.start(subscriptionKey{arn, sh.index}, now, dry)
 	if !ok {
+		if !dry {
+			c.countRefused()
+		}
 		return nil, resourceInUse("Another active subscription exists for this consumer: %s:%s:%s:%s", n.account, n.name, sh.id(), name)
 	}
 	if dry {
@@ -126,6 +129,13 @@ func (s *Service) SubscribeToShard(ctx context.Context, call *api.Call, in *kine
 	c.series.Add(SubscribeToShardSuccess, 1)
 	f := &fanOut{s: s, sub: sub, consumer: c, stream: st, shard: sh.index, next: max(next, 1)}
 	return &kinesis.SubscribeToShardOutput{Events: f.run}, nil
+}
+
+// countRefused counts a subscription that was refused because of another or of
+// the rate; the service's metric does not tell them apart.
+func (c *consumer) countRefused() {
+	c.series.Add(SubscribeToShardRateExceeded, 1)
+	c.series.Add(SubscribeToShardSuccess, 0)
 }
 
 // fanOut is what a running subscription knows.
@@ -237,8 +247,8 @@ func (f *fanOut) wait(ctx context.Context, d time.Duration) bool {
 // event reads and sends one event. finished is true after the last of a closed
 // shard.
 func (f *fanOut) event(ctx context.Context, st *stream, sh *shard, send sendEvent) (finished bool, pause time.Duration, err error) {
-	p := newPage()
-	defer p.release()
+	p := newEventPage()
+	defer p.releaseEvent()
 	if err := f.s.readPage(ctx, p, st, sh, f.next, maxPageRecords, maxEventBytes, f.s.now()); err != nil {
 		f.consumer.series.Add(SubscribeToShardEventSuccess, 0)
 		return false, 0, err
