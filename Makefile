@@ -4,11 +4,14 @@
 
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.7.0
 GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.1.4
+NFPM        = github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.43.4
+VERSION    ?= 0.0.0~dev
+ARCH       ?= $(shell go env GOARCH)
 FUZZTIME   ?= 10s
 ARGS       ?=
 
 .DEFAULT_GOAL := build
-.PHONY: build run test unit conformance reliability lint check generate bench torture fuzz-short clean
+.PHONY: build run test unit conformance reliability lint check generate bench torture fuzz-short man package clean
 
 build: ## the binary, in bin/
 	go build -trimpath -o bin/millrace ./cmd/millrace
@@ -49,6 +52,22 @@ torture: build ## the long forms: about two hours
 
 fuzz-short: ## every fuzz target for FUZZTIME
 	scripts/fuzz $(FUZZTIME)
+
+man: build ## man pages, in bin/man
+	rm -rf bin/man && mkdir -p bin/man
+	bin/millrace man bin/man
+
+package: ## deb and rpm for VERSION and ARCH, in bin/package
+	rm -rf bin/package && mkdir -p bin/package/man bin/package/completions
+	go build -trimpath -o bin/package/native ./cmd/millrace
+	bin/package/native man bin/package/man
+	gzip -9n bin/package/man/*.1
+	bin/package/native completion bash >bin/package/completions/millrace.bash
+	bin/package/native completion zsh >bin/package/completions/_millrace
+	bin/package/native completion fish >bin/package/completions/millrace.fish
+	CGO_ENABLED=0 GOOS=linux GOARCH=$(ARCH) go build -trimpath -ldflags "-s -w -X main.release=$(VERSION)" -o bin/package/millrace ./cmd/millrace
+	VERSION=$(VERSION) ARCH=$(ARCH) go run $(NFPM) package --config packaging/nfpm.yaml --packager deb --target bin/package/
+	VERSION=$(VERSION) ARCH=$(ARCH) go run $(NFPM) package --config packaging/nfpm.yaml --packager rpm --target bin/package/
 
 clean:
 	rm -rf bin .cache
