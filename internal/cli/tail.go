@@ -102,17 +102,22 @@ func tail(ctx context.Context, cl *client.Client, stream, only string, from star
 		return err
 	}
 	listed := map[string]bool{}
+	newest := ""             // ids have a fixed width and grow with time
+	out := map[string]bool{} // will not be read
 	for _, s := range shards {
 		listed[*s.ShardId] = true
+		newest = max(newest, *s.ShardId)
+		// From the newest record on there is nothing to read in closed shards.
+		out[*s.ShardId] = from.kind == kinesis.ShardIteratorTypeLatest && s.SequenceNumberRange.EndingSequenceNumber != nil
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	var mu sync.Mutex
 	started := map[string]bool{}
 	finished := map[string]bool{}
-	byID := map[string]kinesis.Shard{}
 	var start func(id string, position startingPosition)
 	// finish marks a shard as read and starts the children whose parents are
-	// all read.
+	// all read. A parent that is not known yet is one to come: its own parent is
+	// still being read. One that should have been listed has expired.
 	finish := func(id string, children []kinesis.ChildShard) {
 		mu.Lock()
 		defer mu.Unlock()
@@ -120,7 +125,7 @@ func tail(ctx context.Context, cl *client.Client, stream, only string, from star
 		for _, child := range children {
 			ready := true
 			for _, parent := range child.ParentShards {
-				ready = ready && (finished[parent] || !started[parent])
+				ready = ready && (finished[parent] || out[parent] || !listed[parent] && parent < newest)
 			}
 			if ready && only == "" {
 				start(*child.ShardId, startingPosition{kind: kinesis.ShardIteratorTypeTrimHorizon})
@@ -146,15 +151,13 @@ func tail(ctx context.Context, cl *client.Client, stream, only string, from star
 	matched := false
 	mu.Lock()
 	for _, s := range shards {
-		byID[*s.ShardId] = s
 		if only != "" && !sameShard(*s.ShardId, only) {
 			continue
 		}
 		matched = true
-		// From the newest record on there is nothing to read in closed shards;
-		// otherwise children wait until their parents are read.
+		// Children wait until their parents are read.
 		if only == "" {
-			if from.kind == kinesis.ShardIteratorTypeLatest && s.SequenceNumberRange.EndingSequenceNumber != nil {
+			if out[*s.ShardId] {
 				continue
 			}
 			if from.kind != kinesis.ShardIteratorTypeLatest && (s.ParentShardId != nil && listed[*s.ParentShardId] || s.AdjacentParentShardId != nil && listed[*s.AdjacentParentShardId]) {
