@@ -36,6 +36,7 @@ type Options struct {
 type Registry struct {
 	prometheus *prometheus.Registry
 	Streams    *Streams
+	catalog    []About
 
 	requests, bytesIn, bytesOut *prometheus.CounterVec
 	seconds                     *prometheus.HistogramVec
@@ -69,22 +70,29 @@ func New(o Options) *Registry {
 	p := prometheus.NewRegistry()
 	r := &Registry{prometheus: p, Streams: newStreams(o.Streams, o.Shards, o.Now)}
 	add := func(c prometheus.Collector) { p.MustRegister(c) }
+	note := func(subsystem, name, kind, help string, labels ...string) {
+		r.catalog = append(r.catalog, About{prometheus.BuildFQName(namespace, subsystem, name), kind, help, labels})
+	}
 	counter := func(subsystem, name, help string) prometheus.Counter {
+		note(subsystem, name, "counter", help)
 		c := prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Subsystem: subsystem, Name: name, Help: help})
 		add(c)
 		return c
 	}
 	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
+		note("", name, "counter", help, labels...)
 		c := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, labels)
 		add(c)
 		return c
 	}
 	gauge := func(subsystem, name, help string) prometheus.Gauge {
+		note(subsystem, name, "gauge", help)
 		g := prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Subsystem: subsystem, Name: name, Help: help})
 		add(g)
 		return g
 	}
 	histogram := func(subsystem, name, help string) prometheus.Histogram {
+		note(subsystem, name, "histogram", help)
 		h := prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: namespace, Subsystem: subsystem, Name: name, Help: help, Buckets: latencies})
 		add(h)
 		return h
@@ -93,8 +101,10 @@ func New(o Options) *Registry {
 	r.requests = counters("requests_total", "Requests by operation and error code; code is empty for good replies.", "operation", "code", "encoding", "http")
 	r.bytesIn = counters("request_bytes_total", "Bytes of request bodies.", "operation")
 	r.bytesOut = counters("reply_bytes_total", "Bytes of reply bodies.", "operation")
+	const secondsHelp = "Time from a request's headers to the end of its reply. Event streams are not counted."
+	note("", "request_seconds", "histogram", secondsHelp, "operation")
 	r.seconds = prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: namespace, Name: "request_seconds",
-		Help: "Time from a request's headers to the end of its reply. Event streams are not counted.", Buckets: latencies}, []string{"operation"})
+		Help: secondsHelp, Buckets: latencies}, []string{"operation"})
 	add(r.seconds)
 	r.connections = gauge("", "connections", "Open connections on the API ports.")
 	r.accepted = counter("", "connections_accepted_total", "Connections opened.")
@@ -118,7 +128,9 @@ func New(o Options) *Registry {
 	r.waitSeconds = histogram("log", "admission_seconds", "Time appends waited for memory, if they did.")
 	r.waitsAbandoned = counter("log", "admission_abandoned_total", "Appends that gave up waiting for memory.")
 
-	info := prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: "build_info", Help: "1, with the version as a label.", ConstLabels: prometheus.Labels{"version": o.Version}})
+	const infoHelp = "1, with the version as a label."
+	note("", "build_info", "gauge", infoHelp, "version")
+	info := prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: "build_info", Help: infoHelp, ConstLabels: prometheus.Labels{"version": o.Version}})
 	info.Set(1)
 	add(info)
 	add(collectors.NewGoCollector())
@@ -133,13 +145,18 @@ func (r *Registry) Handler() http.Handler {
 }
 
 // Limiter adds the counts of the limits.
-func (r *Registry) Limiter(l *quota.Limiter) { r.prometheus.MustRegister(&limits{l}) }
+func (r *Registry) Limiter(l *quota.Limiter) {
+	r.prometheus.MustRegister(&limits{l})
+	r.catalog = append(r.catalog, within, exceeded)
+}
 
 type limits struct{ limiter *quota.Limiter }
 
 var (
-	withinDesc   = prometheus.NewDesc(namespace+"_limit_within_total", "What was asked for within the API's limits, by kind.", []string{"kind"}, nil)
-	exceededDesc = prometheus.NewDesc(namespace+"_limit_exceeded_total", "What was asked for beyond the API's limits, by kind; refused if they are enforced.", []string{"kind"}, nil)
+	within       = About{namespace + "_limit_within_total", "counter", "What was asked for within the API's limits, by kind.", []string{"kind"}}
+	exceeded     = About{namespace + "_limit_exceeded_total", "counter", "What was asked for beyond the API's limits, by kind; refused if they are enforced.", []string{"kind"}}
+	withinDesc   = within.desc()
+	exceededDesc = exceeded.desc()
 )
 
 func (l *limits) Describe(ch chan<- *prometheus.Desc) { ch <- withinDesc; ch <- exceededDesc }

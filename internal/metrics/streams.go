@@ -180,6 +180,7 @@ var labels = []string{"account", "region", "stream", "shard", "consumer"}
 
 type described struct {
 	shape shape
+	about [2]About
 	desc  [2]*prometheus.Desc
 }
 
@@ -188,22 +189,24 @@ var descriptions = func() (all [streams.MetricCount]described) {
 		d := &all[m]
 		name := namespace + "_stream_" + snake(m.String())
 		help := m.String() + " of CloudWatch"
-		desc := func(suffix, more string) *prometheus.Desc {
-			return prometheus.NewDesc(name+suffix, help+more, labels, nil)
+		describe := func(i int, suffix, kind, more string) {
+			d.about[i] = About{name + suffix, kind, help + more, labels}
+			d.desc[i] = d.about[i].desc()
 		}
 		switch {
 		case strings.HasSuffix(m.String(), "Success"):
 			d.shape = success
-			d.desc = [2]*prometheus.Desc{desc("_calls_total", ": calls."), desc("_total", ": calls that succeeded.")}
+			describe(0, "_calls_total", "counter", ": calls.")
+			describe(1, "_total", "counter", ": calls that succeeded.")
 		case m == streams.GetRecordsIteratorAge || m == streams.SubscribeToShardEventMillisBehindLatest:
 			d.shape = highest
 			name = strings.NewReplacer("_milliseconds", "", "millis_", "").Replace(name)
-			d.desc[0] = desc("_seconds", ": the highest of this minute and the last, in seconds; absent if nothing was read.")
+			describe(0, "_seconds", "gauge", ": the highest of this minute and the last, in seconds; absent if nothing was read.")
 		case m.Unit() == streams.UnitMilliseconds:
 			d.shape = times
-			d.desc[0] = desc("_seconds", ", in seconds.")
+			describe(0, "_seconds", "summary", ", in seconds.")
 		default:
-			d.desc[0] = desc("_total", ".")
+			describe(0, "_total", "counter", ".")
 		}
 	}
 	return all
