@@ -4,7 +4,11 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
+	"slices"
+	"strconv"
+	"strings"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
@@ -20,8 +24,48 @@ import (
 
 // Traces sends spans to where the standard OTEL_ variables say.
 type Traces struct {
-	provider *sdk.TracerProvider
-	tracer   trace.Tracer
+	// Stream names the stream that a call was about, empty for none. It is set
+	// before the first call, and asked for spans that are kept.
+	Stream func(o *wire.Outcome) string
+
+	provider   *sdk.TracerProvider
+	propagator propagation.TextMapPropagator // nil: spans have no parents
+	tracer     trace.Tracer
+}
+
+// understood are the variables of which only some values work here.
+var understood = []struct {
+	name   string
+	values []string
+}{
+	{"OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", []string{"gzip", "none"}},
+	{"OTEL_EXPORTER_OTLP_COMPRESSION", []string{"gzip", "none"}},
+	{"OTEL_TRACES_SAMPLER", []string{"always_on", "always_off", "traceidratio", "parentbased_always_on", "parentbased_always_off", "parentbased_traceidratio"}},
+	{"OTEL_PROPAGATORS", []string{"tracecontext", "tracecontext,baggage", "baggage,tracecontext", "none"}},
+}
+
+// checkVariables refuses what the libraries would only complain about.
+func checkVariables(getenv func(string) string) error {
+	for _, u := range understood {
+		if v := getenv(u.name); v != "" && !slices.Contains(u.values, v) {
+			return fmt.Errorf("environment %s: %q is not built in; use %s", u.name, v, strings.Join(u.values, " or "))
+		}
+	}
+	for _, name := range []string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"} {
+		v := getenv(name)
+		if v == "" {
+			continue
+		}
+		if u, err := url.Parse(v); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+			return fmt.Errorf("environment %s: %q is not a URL; write http://host:4318 or https://…", name, v)
+		}
+	}
+	if v := getenv("OTEL_TRACES_SAMPLER_ARG"); v != "" && strings.HasSuffix(getenv("OTEL_TRACES_SAMPLER"), "traceidratio") {
+		if r, err := strconv.ParseFloat(v, 64); err != nil || r < 0 || r > 1 {
+			return fmt.Errorf("environment OTEL_TRACES_SAMPLER_ARG: %q is not a ratio from 0 to 1", v)
+		}
+	}
+	return nil
 }
 
 // OpenTraces returns nil and no error when the variables do not ask for traces.
@@ -54,6 +98,9 @@ func OpenTraces(ctx context.Context, getenv func(string) string, version string)
 		}
 		break
 	}
+	if err := checkVariables(getenv); err != nil {
+		return nil, err
+	}
 	exporter, err := otlptracehttp.New(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("open traces: %w", err)
@@ -65,12 +112,18 @@ func OpenTraces(ctx context.Context, getenv func(string) string, version string)
 		return nil, fmt.Errorf("open traces: %w", err)
 	}
 	p := sdk.NewTracerProvider(sdk.WithBatcher(exporter), sdk.WithResource(about))
-	return &Traces{provider: p, tracer: p.Tracer("github.com/millrace/millrace")}, nil
+	t := &Traces{provider: p, tracer: p.Tracer("github.com/millrace/millrace"), Stream: func(*wire.Outcome) string { return "" }}
+	if getenv("OTEL_PROPAGATORS") != "none" {
+		t.propagator = propagation.TraceContext{}
+	}
+	return t, nil
 }
 
 // Begin is wire.Options.Trace.
 func (t *Traces) Begin(ctx context.Context, r *http.Request, call *api.Call) (context.Context, func(*wire.Outcome)) {
-	ctx = propagation.TraceContext{}.Extract(ctx, propagation.HeaderCarrier(r.Header))
+	if t.propagator != nil {
+		ctx = t.propagator.Extract(ctx, propagation.HeaderCarrier(r.Header))
+	}
 	op := call.Operation
 	ctx, span := t.tracer.Start(ctx, op.Service.ID+"."+op.Name, trace.WithSpanKind(trace.SpanKindServer), trace.WithTimestamp(call.Time),
 		trace.WithAttributes(
@@ -83,6 +136,13 @@ func (t *Traces) Begin(ctx context.Context, r *http.Request, call *api.Call) (co
 			attribute.String("client.address", call.Remote.Addr().String()),
 		))
 	return ctx, func(o *wire.Outcome) {
+		defer span.End()
+		if !span.IsRecording() {
+			return
+		}
+		if stream := t.Stream(o); stream != "" {
+			span.SetAttributes(attribute.String("aws.kinesis.stream_name", stream))
+		}
 		span.SetAttributes(attribute.Int("http.response.status_code", o.Status),
 			attribute.Int64("http.request.body.size", o.BytesIn), attribute.Int64("http.response.body.size", o.BytesOut))
 		if o.Code != "" {
@@ -91,7 +151,6 @@ func (t *Traces) Begin(ctx context.Context, r *http.Request, call *api.Call) (co
 				span.SetStatus(codes.Error, o.Code)
 			}
 		}
-		span.End()
 	}
 }
 

@@ -77,6 +77,7 @@ type Server struct {
 	health        health
 	administering errgroup.Group // serves the admin port
 	lines         []*lineFile    // logs that are files
+	tracing       bool
 }
 
 // stop is how a part ends.
@@ -309,6 +310,8 @@ func (s *Server) openWire(ctx context.Context) error {
 		Logger: s.logger, Observe: observe, Now: s.options.Now,
 	}
 	if traces != nil {
+		s.tracing = true
+		traces.Stream = func(o *wire.Outcome) string { return streamOf(s.resource(o)) }
 		o.Trace = traces.Begin
 		s.onStop("traces", traces.Close)
 	}
@@ -471,3 +474,6 @@ func (s *Server) Ready() bool {
 	ready, _ := s.health.check()
 	return ready
 }
+
+// Traces tells whether spans are sent.
+func (s *Server) Traces() bool { return s.tracing }
