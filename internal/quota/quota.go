@@ -123,7 +123,7 @@ type Limiter struct {
 	seed    maphash.Seed
 	counts  [kinds]struct{ allowed, exceeded atomic.Uint64 }
 
-	shards    [partitions]table[uint64, shard]
+	shards    [partitions]table[uint64, *block]
 	consumers [partitions]table[consumerKey, consumer]
 	control   [partitions]table[controlKey, single]
 }
@@ -260,8 +260,45 @@ func (t *table[K, V]) sweepLocked(now int64) {
 	t.sweepAt = min(2*len(t.buckets), maxBuckets)
 }
 
-func (l *Limiter) shard(id uint64) *table[uint64, shard] {
-	return &l.shards[(id*0x9E3779B97F4A7C15)>>58]
+// block holds the buckets of shards with consecutive numbers. The shards of a
+// stream have such numbers, so a load on many of them neither grows maps by the
+// shard nor looks far for one.
+type block [blockShards]shard
+
+const blockShards = 32
+
+func (b *block) full(now int64) bool {
+	for i := range b {
+		if !b[i].full(now) {
+			return false
+		}
+	}
+	return true
+}
+
+// lockShard gives the buckets of a shard, which are the caller's until it unlocks
+// the mutex.
+func (l *Limiter) lockShard(id uint64, now int64) (*shard, *sync.Mutex) {
+	t := &l.shards[(id/blockShards*0x9E3779B97F4A7C15)>>58]
+	t.mu.Lock()
+	b := t.buckets[id/blockShards]
+	if b == nil {
+		if len(t.buckets) >= max(t.sweepAt, 64/blockShards) {
+			t.sweepLocked(now)
+		}
+		if len(t.buckets) >= maxBuckets/blockShards {
+			if t.spill == nil {
+				t.spill = new(block)
+			}
+			return &t.spill[0], &t.mu
+		}
+		if t.buckets == nil {
+			t.buckets = make(map[uint64]*block)
+		}
+		b = new(block)
+		t.buckets[id/blockShards] = b
+	}
+	return &b[id%blockShards], &t.mu
 }
 
 // count notes the answer and makes it yes if nothing is enforced.
@@ -279,22 +316,23 @@ func (l *Limiter) count(k Kind, ok bool) bool {
 // bytes holds at least one. Records and bytes are taken together or not at all.
 func (l *Limiter) Write(id uint64, size, maxRecord int) bool {
 	now := l.now().UnixNano()
-	return l.count(Write, l.shard(id).update(id, now, func(s shard) (shard, bool) {
-		return l.write(s, now, size, maxRecord)
-	}))
+	s, mu := l.lockShard(id, now)
+	ok := l.write(s, now, size, maxRecord)
+	mu.Unlock()
+	return l.count(Write, ok)
 }
 
-func (l *Limiter) write(s shard, now int64, size, maxRecord int) (shard, bool) {
+func (l *Limiter) write(s *shard, now int64, size, maxRecord int) bool {
 	burst := max(int64(l.limits.WriteBytes), int64(maxRecord))
 	records, ok1 := s.records.take(now, 1, l.limits.WriteRecords, int64(l.limits.WriteRecords))
 	bytes, ok2 := s.bytes.take(now, int64(size), l.limits.WriteBytes, burst)
 	ok := ok1 && ok2
 	if !ok && l.enforce {
-		return s, false
+		return false
 	}
 	s.records = records.atMost(now, int64(l.limits.WriteRecords), l.limits.WriteRecords)
 	s.bytes = bytes.atMost(now, burst, l.limits.WriteBytes)
-	return s, ok
+	return ok
 }
 
 // CountWrites counts records into one shard as Write does, one after the other at
@@ -302,17 +340,15 @@ func (l *Limiter) write(s shard, now int64, size, maxRecord int) (shard, bool) {
 func (l *Limiter) CountWrites(id uint64, sizes iter.Seq[int], maxRecord int) {
 	now := l.now().UnixNano()
 	var within, beyond uint64
-	l.shard(id).update(id, now, func(s shard) (shard, bool) {
-		for size := range sizes {
-			next, ok := l.write(s, now, size, maxRecord)
-			if s = next; ok {
-				within++
-			} else {
-				beyond++
-			}
+	s, mu := l.lockShard(id, now)
+	for size := range sizes {
+		if l.write(s, now, size, maxRecord) {
+			within++
+		} else {
+			beyond++
 		}
-		return s, true
-	})
+	}
+	mu.Unlock()
 	l.counts[Write].allowed.Add(within)
 	l.counts[Write].exceeded.Add(beyond)
 }
@@ -321,16 +357,15 @@ func (l *Limiter) CountWrites(id uint64, sizes iter.Seq[int], maxRecord int) {
 // too many calls, and while the bytes of earlier replies are not paid for.
 func (l *Limiter) Read(id uint64) bool {
 	now := l.now().UnixNano()
-	return l.count(Read, l.shard(id).update(id, now, func(s shard) (shard, bool) {
-		calls, ok := s.calls.take(now, 1, l.limits.ReadCalls, int64(l.limits.ReadCalls))
-		_, paid := s.readBytes.take(now, 1, l.limits.ReadBytes, int64(l.limits.ReadBytes))
-		ok = ok && paid
-		if !ok && l.enforce {
-			return s, false
-		}
+	s, mu := l.lockShard(id, now)
+	calls, ok := s.calls.take(now, 1, l.limits.ReadCalls, int64(l.limits.ReadCalls))
+	_, paid := s.readBytes.take(now, 1, l.limits.ReadBytes, int64(l.limits.ReadBytes))
+	ok = ok && paid
+	if ok || !l.enforce {
 		s.calls = calls.atMost(now, int64(l.limits.ReadCalls), l.limits.ReadCalls)
-		return s, ok
-	}))
+	}
+	mu.Unlock()
+	return l.count(Read, ok)
 }
 
 // ReadBytes charges the bytes of a reply to its shard. They may exceed what
@@ -340,26 +375,24 @@ func (l *Limiter) ReadBytes(id uint64, n int) {
 		return
 	}
 	now := l.now().UnixNano()
-	l.shard(id).update(id, now, func(s shard) (shard, bool) {
-		s.readBytes = s.readBytes.add(now, int64(n), l.limits.ReadBytes)
-		if !l.enforce {
-			s.readBytes = s.readBytes.atMost(now, int64(l.limits.ReadBytes), l.limits.ReadBytes)
-		}
-		return s, true
-	})
+	s, mu := l.lockShard(id, now)
+	defer mu.Unlock()
+	s.readBytes = s.readBytes.add(now, int64(n), l.limits.ReadBytes)
+	if !l.enforce {
+		s.readBytes = s.readBytes.atMost(now, int64(l.limits.ReadBytes), l.limits.ReadBytes)
+	}
 }
 
 // Iterator admits one GetShardIterator call on a shard.
 func (l *Limiter) Iterator(id uint64) bool {
 	now := l.now().UnixNano()
-	return l.count(Iterator, l.shard(id).update(id, now, func(s shard) (shard, bool) {
-		next, ok := s.iterators.take(now, 1, l.limits.Iterators, int64(l.limits.Iterators))
-		if !ok && l.enforce {
-			return s, false
-		}
+	s, mu := l.lockShard(id, now)
+	next, ok := s.iterators.take(now, 1, l.limits.Iterators, int64(l.limits.Iterators))
+	if ok || !l.enforce {
 		s.iterators = next.atMost(now, int64(l.limits.Iterators), l.limits.Iterators)
-		return s, ok
-	}))
+	}
+	mu.Unlock()
+	return l.count(Iterator, ok)
 }
 
 func (l *Limiter) consumer(key consumerKey) *table[consumerKey, consumer] {
@@ -440,7 +473,17 @@ func (l *Limiter) Counts() map[Kind]Count {
 func (l *Limiter) Buckets() int {
 	n := 0
 	for i := range partitions {
-		n += l.shards[i].len() + l.consumers[i].len() + l.control[i].len()
+		n += l.consumers[i].len() + l.control[i].len()
+		t := &l.shards[i]
+		t.mu.Lock()
+		for _, b := range t.buckets {
+			for j := range b {
+				if b[j] != (shard{}) {
+					n++
+				}
+			}
+		}
+		t.mu.Unlock()
 	}
 	return n
 }

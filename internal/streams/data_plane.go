@@ -23,8 +23,8 @@ import (
 // Quota decides whether a shard takes another call or record. quota.Limiter is
 // one. The number is the shard log's.
 type Quota interface {
-	// Enforced is false if Write refuses nothing; CountWrites is then called in
-	// its stead, once for all records of a call that go to a shard.
+	// Enforced is false if Write refuses nothing; CountWrites then stands for
+	// all records of a call that go to a shard.
 	Enforced() bool
 	Write(id uint64, size, maxRecord int) bool
 	CountWrites(id uint64, sizes iter.Seq[int], maxRecord int)

@@ -219,7 +219,11 @@ func (s *Service) putAll(ctx context.Context, p *put) error {
 		if round == 0 && !s.quota.Enforced() {
 			for i := range p.groups {
 				g := &p.groups[i]
-				s.quota.CountWrites(uint64(g.shard.log), g.sizes, st.maxRecordBytes)
+				if r := &p.records[g.first]; g.count == 1 {
+					s.quota.Write(uint64(g.shard.log), len(r.data)+len(r.key), st.maxRecordBytes)
+				} else {
+					s.quota.CountWrites(uint64(g.shard.log), g.sizes, st.maxRecordBytes)
+				}
 			}
 		}
 		var err error
