@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/millrace/millrace/internal/shardlog/driver"
 	"github.com/millrace/millrace/internal/vfs"
 )
@@ -108,17 +110,30 @@ func (l *Log) recover(ctx context.Context) error {
 	}
 	l.sealMu.Lock()
 	defer l.sealMu.Unlock()
+	var damaged []*file
+	if l.o.Repair {
+		if damaged, err = l.repairFiles(ctx); err != nil {
+			return err
+		}
+	}
 	if err := l.writeManifest(); err != nil {
+		return err
+	}
+	if err := l.moveDamaged(damaged); err != nil {
 		return err
 	}
 	if len(l.segments) > 0 {
 		l.poke()
 	}
-	s, err := l.prepareSegment()
-	if err != nil {
-		return err
+	// Zeroing a new file takes as long as reading one: with a full ring the first
+	// append waits for it, or for a sealed segment, and not the first answer.
+	if len(l.spare) > 0 || len(l.segments) == 0 {
+		s, err := l.prepareSegment()
+		if err != nil {
+			return err
+		}
+		l.ready = append(l.ready, s)
 	}
-	l.ready = append(l.ready, s)
 	if len(l.repairs) > 0 {
 		// The damage goes with the segments that have it.
 		l.sealAll(true)
@@ -148,6 +163,8 @@ func (l *Log) load(m *manifest) error {
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			err = &driver.CorruptError{File: f.name(), Reason: "missing, though the manifest lists it"}
+		case err == nil && info.Size != f.size && l.o.Repair:
+			continue // read whole later, and repaired
 		case err == nil && info.Size != f.size:
 			err = &driver.CorruptError{File: f.name(), Offset: info.Size, Reason: fmt.Sprintf("has %d bytes, the manifest says %d", info.Size, f.size)}
 		}
@@ -262,6 +279,9 @@ func findSegments(fsys vfs.FS) ([]*foundSegment, error) {
 	return found, nil
 }
 
+// replayPiece is how much of a log segment is read with one call, in bytes.
+const replayPiece = 8 << 20
+
 // replay reads the segments in order. See docs/formats/wal.md for what counts.
 func (l *Log) replay(ctx context.Context, m *manifest, replay []*foundSegment) error {
 	var segments []*segment
@@ -275,18 +295,32 @@ func (l *Log) replay(ctx context.Context, m *manifest, replay []*foundSegment) e
 		// From here on release closes and frees it, whatever happens.
 		l.slots[f.number].Store(s)
 		segments = append(segments, s)
-		file, err := l.fs.Open(f.name, 0)
-		if err != nil {
-			return fmt.Errorf("open log segment: %w", err)
-		}
-		err = readFull(file, s.image, 0)
-		file.Close()
-		if err != nil {
-			return fmt.Errorf("read %s: %w", f.name, err)
-		}
+		var err error
 		if s.file, err = l.fs.Open(f.name, l.replayMode()); err != nil {
 			return fmt.Errorf("open %s: %w", f.name, err)
 		}
+	}
+	// The whole ring may have to be read before the first answer: several at once,
+	// and past the page cache, where the log never is.
+	var readers errgroup.Group
+	readers.SetLimit(4)
+	for _, s := range segments {
+		readers.Go(func() error {
+			file, err := l.fs.Open(s.name, vfs.Uncached)
+			if err != nil {
+				return fmt.Errorf("open log segment: %w", err)
+			}
+			defer file.Close()
+			for offset := 0; offset < s.size; offset += replayPiece {
+				if err := readFull(file, s.image[offset:min(offset+replayPiece, s.size)], int64(offset)); err != nil {
+					return fmt.Errorf("read %s: %w", s.name, err)
+				}
+			}
+			return nil
+		})
+	}
+	if err := readers.Wait(); err != nil {
+		return err
 	}
 	expected := max(m.nextLSN, 1) // LSN of the next frame
 	var missing *driver.CorruptError

@@ -105,12 +105,14 @@ func (l *Log) setFull(full bool) {
 	l.wakeWaitersLocked()
 }
 
-// prepare keeps one segment ready while the current one fills.
+// prepare keeps one segment ready while the current one fills. The bound of the ring
+// is passed only for a log that starts on a full disk with nothing to append to.
 func (l *Log) prepare() {
 	l.mu.Lock()
+	taking := l.current != nil
 	want := l.err == nil && len(l.ready) == 0 && (l.current == nil || l.offset > l.current.size/4 || l.starved > 0)
 	l.mu.Unlock()
-	if !want || len(l.spare) == 0 && l.slotCount >= l.o.SegmentCount {
+	if !want || len(l.spare) == 0 && l.slotCount >= l.o.SegmentCount && !(l.noRoom && !taking) {
 		return
 	}
 	s, err := l.prepareSegment()
@@ -131,7 +133,11 @@ func (l *Log) prepare() {
 func (l *Log) background1(err error, what string) {
 	l.o.Logger.Error(what+" failed", "error", err)
 	if vfs.IsNoSpace(err) {
-		l.noRoom = true
+		if !l.noRoom {
+			l.noRoom = true
+			l.prepare()
+			l.noRoom = true
+		}
 		l.setFull(true)
 		return
 	}
