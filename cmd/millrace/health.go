@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"net"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -25,6 +27,9 @@ func newHealth() *cobra.Command {
 				return fmt.Errorf("the admin port is off; name it with --admin-listen")
 			}
 			text, err := server.CheckHealth(cmd.Context(), loaded.AdminListen)
+			if dial, ok := errors.AsType[*net.OpError](err); ok && dial.Op == "dial" {
+				return fmt.Errorf("no server answers at %s: start one with `millrace serve`, or name its admin port with --admin-listen (%w)", loaded.AdminListen, dial)
+			}
 			if err != nil {
 				return fmt.Errorf("server at %s: %w", loaded.AdminListen, err)
 			}

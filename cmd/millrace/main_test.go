@@ -19,7 +19,7 @@ func TestErrorsAreOneLineAndExitCodeOne(t *testing.T) {
 		{[]string{"serve", "--data", "/dev/null"}, "data directory /dev/null"},
 		{[]string{"serve", "extra"}, "unknown command"},
 		{[]string{"sreve"}, `millrace has no command "sreve"; did you mean "serve"?`},
-		{[]string{"health", "--admin-listen", "127.0.0.1:1"}, "server at 127.0.0.1:1"},
+		{[]string{"health", "--admin-listen", "127.0.0.1:1"}, "no server answers at 127.0.0.1:1"},
 		{[]string{"ca", "--ephemeral"}, "in memory"},
 	} {
 		var out, errs bytes.Buffer

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"github.com/millrace/millrace/internal/meta"
 	"github.com/millrace/millrace/internal/shardlog/local"
@@ -27,14 +28,23 @@ func VerifyDirectory(ctx context.Context, dir string, w io.Writer) error {
 		return err
 	}
 	files, records, damaged := 0, int64(0), 0
+	named := map[string]bool{} // damaged files: they are looked at from more than one side
 	err := local.Verify(ctx, vfs.OS(dir), func(c local.Checked) {
-		files++
+		if named[c.File] && len(c.Damage) == 0 {
+			return
+		}
+		if !named[c.File] {
+			files++
+		}
 		records += c.Records
 		if len(c.Damage) == 0 {
 			fmt.Fprintf(w, "ok       %s  %d bytes, %d records\n", c.File, c.Bytes, c.Records)
 			return
 		}
-		damaged++
+		if !named[c.File] {
+			damaged++
+		}
+		named[c.File] = true
 		for _, d := range c.Damage {
 			fmt.Fprintf(w, "DAMAGED  %s  at offset %d: %s\n", d.File, d.Offset, d.Reason)
 		}
@@ -59,7 +69,8 @@ func VerifyDirectory(ctx context.Context, dir string, w io.Writer) error {
 // CopyDirectory copies a data directory that no server uses to one that does not
 // exist yet or is empty, and verifies the copy. It makes backups, and restores
 // them. Damage is an error: a copy holds only what is whole.
-func CopyDirectory(ctx context.Context, from, to string, w io.Writer) error {
+// What a copy that fails has made is removed, so that it can be tried again.
+func CopyDirectory(ctx context.Context, from, to string, w io.Writer) (err error) {
 	if err := isDataDirectory(from); err != nil {
 		return err
 	}
@@ -68,9 +79,16 @@ func CopyDirectory(ctx context.Context, from, to string, w io.Writer) error {
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	_, err = os.Stat(to)
+	made := errors.Is(err, fs.ErrNotExist)
 	if err := os.MkdirAll(to, 0o700); err != nil {
 		return err
 	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, removeCopy(to, made))
+		}
+	}()
 	src, dst := vfs.OS(from), vfs.OS(to)
 	// What is beside the log goes first: a log may be ahead of the metadata
 	// snapshots it is copied with, not behind them.
@@ -79,7 +97,7 @@ func CopyDirectory(ctx context.Context, from, to string, w io.Writer) error {
 			return fmt.Errorf("copy %s: %w", dir, err)
 		}
 	}
-	err := vfs.Copy(dst, masterKeyFile, src, masterKeyFile)
+	err = vfs.Copy(dst, masterKeyFile, src, masterKeyFile)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("copy %s: %w", masterKeyFile, err)
 	}
@@ -90,6 +108,18 @@ func CopyDirectory(ctx context.Context, from, to string, w io.Writer) error {
 		return err
 	}
 	return VerifyDirectory(ctx, to, w)
+}
+
+// removeCopy empties a directory that was empty before, and removes it if it was made.
+func removeCopy(dir string, made bool) error {
+	if made {
+		return os.RemoveAll(dir)
+	}
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
+	}
+	return err
 }
 
 // copyFiles copies the files of one directory, which may be missing.
@@ -120,9 +150,9 @@ func copyFiles(ctx context.Context, dst, src vfs.FS, dir string) error {
 func isDataDirectory(dir string) error {
 	if _, err := os.Stat(dir + "/MANIFEST"); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("%s is not a data directory: it has no MANIFEST", dir)
+			return fmt.Errorf("%s is not a data directory: it has no MANIFEST; name the one that serve was started with", dir)
 		}
-		return err
+		return explainData(dir, err)
 	}
 	return nil
 }
