@@ -18,6 +18,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/millrace/millrace/internal/api/kinesis"
 )
 
 var update = flag.Bool("update", false, "rewrite checked-in lists")
@@ -525,4 +527,144 @@ func TestPromisesNameTestsThatExist(t *testing.T) {
 	if named < 20 {
 		t.Errorf("only %d tests are named", named)
 	}
+}
+
+// clientNames are the columns of docs/supported-operations.md, by how the names
+// of test/conformance/proven.txt begin.
+var clientNames = []struct{ prefix, name string }{
+	{"go/", "Go"},
+	{"boto3/", "boto3"},
+	{"cli/", "AWS CLI"},
+	{"javascript/", "JavaScript"},
+	{"java/sync-", "Java sync"},
+	{"java/async-", "Java async"},
+	{"raw/json-", "bare JSON"},
+	{"raw/cbor-", "bare CBOR"},
+}
+
+// TestSupportedOperationsPageIsCurrent makes the page of the operations that
+// the code has and the clients that the conformance suite saw them served to.
+func TestSupportedOperationsPageIsCurrent(t *testing.T) {
+	raw, err := os.ReadFile("test/conformance/proven.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	proven := map[string][]string{}
+	all := map[string]int{} // ways by client
+	seen := map[string]bool{}
+	for line := range strings.Lines(string(raw)) {
+		name, list, ok := strings.Cut(strings.TrimSpace(line), ": ")
+		if !ok || strings.HasPrefix(name, "#") {
+			continue
+		}
+		proven[name] = strings.Fields(list)
+		for _, way := range proven[name] {
+			for _, c := range clientNames {
+				if strings.HasPrefix(way, c.prefix) && !seen[way] {
+					seen[way] = true
+					all[c.prefix]++
+				}
+			}
+		}
+	}
+	var b strings.Builder
+	b.WriteString(supportedIntroduction)
+	row := func(cells ...string) { b.WriteString("| " + strings.Join(cells, " | ") + " |\n") }
+	head, rule := []string{"operation"}, []string{"---"}
+	for _, c := range clientNames {
+		head, rule = append(head, c.name), append(rule, "---")
+	}
+	row(head...)
+	row(rule...)
+	for _, o := range kinesis.Service.Operations {
+		if len(proven[o.Name]) == 0 {
+			t.Errorf("%s is served to no client of the conformance suite", o.Name)
+		}
+		cells := []string{"`" + o.Name + "`"}
+		for _, c := range clientNames {
+			n := 0
+			for _, way := range proven[o.Name] {
+				if strings.HasPrefix(way, c.prefix) {
+					n++
+				}
+			}
+			switch n {
+			case 0:
+				cells = append(cells, "–")
+			case all[c.prefix]:
+				cells = append(cells, "yes")
+			default:
+				cells = append(cells, fmt.Sprintf("%d of %d", n, all[c.prefix]))
+			}
+		}
+		row(cells...)
+	}
+	for name := range proven {
+		if kinesis.Service.Operation(name) == nil {
+			t.Errorf("proven.txt has %s, which is no operation", name)
+		}
+	}
+	for _, table := range []struct{ variable, heading string }{{"stsOperations", "STS"}, {"iamOperations", "IAM"}} {
+		names := keysOfTable(t, table.variable)
+		fmt.Fprintf(&b, "\n## %s, %d operations\n\n", table.heading, len(names))
+		for i, name := range names {
+			names[i] = "`" + name + "`"
+		}
+		b.WriteString(strings.Join(names, ", ") + ".\n")
+	}
+	const page = "docs/supported-operations.md"
+	if *update {
+		if err := os.WriteFile(page, []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if old, err := os.ReadFile(page); err != nil || string(old) != b.String() {
+		t.Errorf("%s is out of date (%v); go test -run SupportedOperations . -update", page, err)
+	}
+}
+
+const supportedIntroduction = `# Supported operations
+
+This page is generated from the code and from what the conformance suite saw: an operation is listed because a method serves
+it, and a client has a *yes* because that client, unmodified, called it over each of its wires and was answered as the model
+says. A dash means that the tested version of the client does not have the operation.
+
+The clients are the AWS SDKs for Go v2 (HTTP/1.1; HTTP/2 over TLS), JavaScript v3 (HTTP/2 in clear text and over TLS) and
+Java v2 (synchronous in CBOR and JSON; asynchronous over HTTP/2 in clear text and TLS), boto3 (clear text and TLS), the AWS CLI,
+and requests made by hand. Their versions are pinned in ` + "`test/`" + `.
+
+Where an operation differs from the service, [the README](../README.md#what-it-does-not-do) says so.
+
+## Data Streams
+
+`
+
+// keysOfTable returns the string keys of a map in internal/identity, in order.
+func keysOfTable(t *testing.T, variable string) []string {
+	t.Helper()
+	var names []string
+	for _, f := range goFiles(t) {
+		if f.pkg != "internal/identity" || f.test {
+			continue
+		}
+		ast.Inspect(f.syntax, func(n ast.Node) bool {
+			spec, ok := n.(*ast.ValueSpec)
+			if !ok || spec.Names[0].Name != variable {
+				return true
+			}
+			for _, e := range spec.Values[0].(*ast.CompositeLit).Elts {
+				name, err := strconv.Unquote(e.(*ast.KeyValueExpr).Key.(*ast.BasicLit).Value)
+				if err != nil {
+					t.Fatal(err)
+				}
+				names = append(names, name)
+			}
+			return false
+		})
+	}
+	if len(names) == 0 {
+		t.Errorf("internal/identity has no table %s", variable)
+	}
+	slices.Sort(names)
+	return names
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"flag"
 	"fmt"
 	"maps"
 	"net/http"
@@ -22,6 +23,8 @@ import (
 
 	"github.com/millrace/millrace/test/harness"
 )
+
+var update = flag.Bool("update", false, "rewrite proven.txt")
 
 var (
 	server    *harness.Server
@@ -245,6 +248,7 @@ func TestEveryOperationThroughEveryClient(t *testing.T) {
 	var mu sync.Mutex
 	seen := map[string]bool{}
 	called := map[string]int{}
+	proven := map[string][]string{} // operation → ways it was served
 	t.Run("clients", func(t *testing.T) {
 		for _, w := range ways {
 			t.Run(w.name, func(t *testing.T) {
@@ -254,7 +258,7 @@ func TestEveryOperationThroughEveryClient(t *testing.T) {
 				defer client.Close()
 				ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
 				defer cancel()
-				s := &scenario{ctx: ctx, client: client, region: region, name: "rivers", called: map[string]int{}, absent: map[string]int{}}
+				s := &scenario{ctx: ctx, client: client, region: region, name: "rivers", called: map[string]int{}, served: map[string]int{}, absent: map[string]int{}}
 				s.check = func(name string, f func()) {
 					full := w.name + "/" + name
 					err, skipped := attempt(f)
@@ -283,6 +287,9 @@ func TestEveryOperationThroughEveryClient(t *testing.T) {
 				for op, n := range s.called {
 					called[op] += n
 				}
+				for op := range s.served {
+					proven[op] = append(proven[op], w.name)
+				}
 				mu.Unlock()
 				t.Logf("%d operations", len(s.called))
 			})
@@ -301,6 +308,28 @@ func TestEveryOperationThroughEveryClient(t *testing.T) {
 		if len(called) != operations {
 			t.Errorf("%d of %d operations were called: %v", len(called), operations, slices.Sorted(maps.Keys(called)))
 		}
+		checkProven(t, proven)
+	}
+}
+
+// checkProven compares what was served with the file that
+// docs/supported-operations.md is made from.
+func checkProven(t *testing.T, proven map[string][]string) {
+	const name = "proven.txt"
+	var b strings.Builder
+	b.WriteString("# Operations and the clients that they were served to, failures not counted.\n")
+	b.WriteString("# Written by go test ./conformance -update; go test . -update in the root makes the page of it.\n")
+	for _, op := range slices.Sorted(maps.Keys(proven)) {
+		slices.Sort(proven[op])
+		fmt.Fprintf(&b, "%s: %s\n", op, strings.Join(proven[op], " "))
+	}
+	if *update {
+		if err := os.WriteFile(name, []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if raw, err := os.ReadFile(name); err != nil || string(raw) != b.String() {
+		t.Errorf("%s is not what was served (%v); rewrite it with -update if that is meant:\n%s", name, err, b.String())
 	}
 }
 

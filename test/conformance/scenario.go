@@ -20,6 +20,7 @@ type scenario struct {
 	region string
 	name   string         // of the main stream
 	called map[string]int // operation → replies, failures included
+	served map[string]int // operation → replies that are no failures
 	absent map[string]int // operations the client does not know
 	check  func(name string, f func())
 }
@@ -48,6 +49,9 @@ func (s *scenario) try(op string, in M) (M, error) {
 		panic(skip{})
 	}
 	s.called[op]++
+	if err == nil {
+		s.served[op]++
+	}
 	return out, err
 }
 
@@ -488,6 +492,7 @@ func (s *scenario) fanOut() {
 			panic(skip{})
 		}
 		want(err == nil, "SubscribeToShard: %v", err)
+		s.served["SubscribeToShard"]++
 		var records []any
 		for _, e := range list(out, "Events") {
 			records = append(records, list(e, "Records")...)
