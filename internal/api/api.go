@@ -39,6 +39,9 @@ type Call struct {
 	Remote    netip.AddrPort
 	Host      string // as the client dialled it
 	UserAgent string
+	// ReplySize is about how many bytes the reply will have, if the handler
+	// knows that it is large; it spares moving the reply while it is written.
+	ReplySize int
 
 	finish []func()
 }

@@ -49,7 +49,13 @@ func (s *Service) GetRecords(ctx context.Context, call *api.Call, in *kinesis.Ge
 	}
 	p := newPage()
 	call.OnFinish(p.done)
-	if err := s.readPage(ctx, p, st, sh, it.next, limit, maxPageBytes, now); err != nil {
+	maxBytes, err := p.reserve()
+	if err != nil {
+		return nil, err
+	}
+	err = s.readPage(ctx, p, st, sh, it.next, limit, maxBytes, now)
+	p.settle()
+	if err != nil {
 		st.series.Add(GetRecordsSuccess, 0)
 		return nil, err
 	}
@@ -59,6 +65,7 @@ func (s *Service) GetRecords(ctx context.Context, call *api.Call, in *kinesis.Ge
 	s.quota.ReadBytes(uint64(sh.log), p.bytes)
 	s.countRead(st, sh, p, float64(s.now().Sub(now).Microseconds())/1000)
 
+	call.ReplySize = p.replySize()
 	out := &p.output
 	out.Records = p.records
 	if out.Records == nil {

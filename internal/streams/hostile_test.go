@@ -273,3 +273,56 @@ func FuzzShardIterator(f *testing.F) {
 		}
 	})
 }
+
+// Clients that ask for large pages and do not take them cannot fill the memory;
+// readers beside them still move on.
+func TestPagesThatNobodyTakesAreBounded(t *testing.T) {
+	r := newRig(t, nil)
+	r.create("s", 1)
+	for range 24 {
+		r.put("s", "k", make([]byte, 1<<20))
+	}
+	it := r.mustIterator("s", "0", trim, nil, nil)
+	get := func() (call *api.Call, size int, err error) {
+		call = r.call()
+		out, err := r.GetRecords(t.Context(), call, &kinesis.GetRecordsInput{ShardIterator: &it})
+		if err != nil {
+			return call, 0, err
+		}
+		for _, rec := range out.Records {
+			size += len(rec.Data)
+		}
+		return call, size, nil
+	}
+	before := pageMemory.Load()
+	var stuck []*api.Call
+	var held, last int
+	for range 60 {
+		call, size, err := get()
+		stuck = append(stuck, call)
+		if err != nil {
+			t.Fatal(err)
+		}
+		held, last = held+size, size
+	}
+	if held > 300<<20 || last < 1<<20 {
+		t.Errorf("60 replies that nobody takes hold %d MiB of data, the last %d bytes", held>>20, last)
+	}
+	// Beyond a second bound there is nothing but an answer that is retried.
+	pageMemory.Add(2 * maxPageMemory)
+	call, _, err := get()
+	call.Finish()
+	pageMemory.Add(-2 * maxPageMemory)
+	wantError(t, err, "ServiceUnavailable", "Too many replies…")
+	for _, call := range stuck {
+		call.Finish()
+	}
+	if now := pageMemory.Load(); now != before {
+		t.Errorf("%d bytes are charged for pages that are gone", now-before)
+	}
+	call, size, err := get()
+	call.Finish()
+	if err != nil || size != 10<<20 {
+		t.Errorf("a page after all were taken has %d bytes, %v", size, err)
+	}
+}

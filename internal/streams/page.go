@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -44,9 +45,53 @@ type page struct {
 	bound   []byte
 	key     *keyring.ShardKey // of the last sealed record
 
-	output kinesis.GetRecordsOutput
-	done   func() // release as a value, made once
+	charged int64 // to pageMemory
+	output  kinesis.GetRecordsOutput
+	done    func() // release as a value, made once
 }
+
+// Pages live until their client has taken them, which may be minutes. So that
+// clients who take nothing cannot fill the memory, pages get smaller as those
+// that exist take more of it, and beyond twice the bound there are none: readers
+// who keep up notice short pages at worst, which are legal at any time.
+const (
+	maxPageMemory = 512 << 20
+	// minPageBytes is as small as pages get. Batches are read as a whole, so
+	// smaller pages would read much more than they return.
+	minPageBytes = 1 << 20
+)
+
+// pageMemory is what all pages take, with the replies that are made from them.
+var pageMemory atomic.Int64
+
+// pageCost is the memory of a page with so many bytes of data: as it was
+// stored, and in base64.
+func pageCost(n int) int64 { return int64(n) * 12 / 5 }
+
+// reserve takes memory for a page and says how much data it may have.
+func (p *page) reserve() (maxBytes int, err error) {
+	used := pageMemory.Load()
+	if used > 2*maxPageMemory {
+		return 0, &unavailable{"Too many replies wait for their clients to take them; try again later."}
+	}
+	maxBytes = maxPageBytes
+	if room := (maxPageMemory - used) / 4; room < pageCost(maxPageBytes) {
+		maxBytes = max(int(room*5/12), minPageBytes)
+	}
+	p.charged = pageCost(maxBytes)
+	pageMemory.Add(p.charged)
+	return maxBytes, nil
+}
+
+// settle gives back what the page was granted and does not need.
+func (p *page) settle() {
+	needed := int64(len(p.buf)) + int64(p.replySize())
+	pageMemory.Add(needed - p.charged)
+	p.charged = needed
+}
+
+// replySize is about how long the reply with this page is.
+func (p *page) replySize() int { return p.bytes/3*4 + len(p.records)*256 + 1024 }
 
 var (
 	pages sync.Pool
@@ -80,6 +125,8 @@ func newEventPage() *page {
 }
 
 func (p *page) release() {
+	pageMemory.Add(-p.charged)
+	p.charged = 0
 	p.clear(maxKeptBytes)
 	pages.Put(p)
 }

@@ -8,15 +8,19 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 )
 
 const (
-	// firstRead is how much buffer a large body gets before any of it has come.
-	// It then grows fourfold at a time, so a request has to send bytes to hold
-	// memory. Bodies up to this size are read in one piece.
-	firstRead = 1 << 20
-	// chunkedRead is the same for bodies of unknown length.
-	chunkedRead = 64 << 10
+	// firstRead is how much buffer a body gets before any of it has come. It then
+	// grows sixteenfold at a time, so that a request has to send bytes to hold
+	// memory, and little is copied.
+	firstRead = 4 << 10
+	growth    = 16
+	// smallBody is the size up to which bodies have a budget of their own: calls
+	// that are small get through while large bodies wait for memory.
+	smallBody = 64 << 10
 	// memoryWait is how long a body waits for others to return memory.
 	memoryWait = 10 * time.Second
 	// bodyGrace and slowestBody give the time a client has to send a body: what
@@ -41,9 +45,20 @@ type buffer struct{ b []byte }
 
 var buffers [maxBufferBits - minBufferBits + 1]sync.Pool
 
+// bufferClass is the power of two that holds n bytes.
+func bufferClass(n int) int { return max(bits.Len(uint(max(n, 1)-1)), minBufferBits) }
+
+// bufferSize is how much memory getBuffer takes for n bytes.
+func bufferSize(n int) int {
+	if class := bufferClass(n); class <= maxBufferBits {
+		return 1 << class
+	}
+	return n
+}
+
 // getBuffer returns an empty buffer with a capacity of at least n.
 func getBuffer(n int) *buffer {
-	class := max(bits.Len(uint(max(n, 1)-1)), minBufferBits)
+	class := bufferClass(n)
 	if class > maxBufferBits {
 		return &buffer{make([]byte, 0, n)}
 	}
@@ -63,10 +78,12 @@ func putBuffer(b *buffer) {
 	buffers[class-minBufferBits].Put(b)
 }
 
-// body is a request's body in pooled memory that counts against the budget.
+// body is a request's body in pooled memory that counts against a budget:
+// that of small bodies, or that of all others.
 type body struct {
 	buf     *buffer
 	charged int64
+	budget  *semaphore.Weighted
 }
 
 func (b *body) bytes() []byte {
@@ -79,7 +96,7 @@ func (b *body) bytes() []byte {
 func (m *Mux) release(b *body) {
 	if b.buf != nil {
 		putBuffer(b.buf)
-		m.memory.Release(b.charged)
+		b.budget.Release(b.charged)
 		*b = body{}
 	}
 }
@@ -95,7 +112,7 @@ func (m *Mux) readBody(w http.ResponseWriter, r *http.Request, b *body) error {
 		return nil
 	}
 	control := http.NewResponseController(w)
-	want := int64(chunkedRead)
+	want := int64(firstRead)
 	if size > 0 {
 		want = min(size, firstRead)
 	}
@@ -131,9 +148,9 @@ func (m *Mux) readBody(w http.ResponseWriter, r *http.Request, b *body) error {
 			return err
 		}
 		// One byte more than allowed is room enough to see that it is too much.
-		next := min(got*4, m.options.MaxBody+1)
+		next := min(got*growth, m.options.MaxBody+1)
 		if size > 0 {
-			next = min(got*4, size)
+			next = min(got*growth, size)
 		}
 		if err := m.grow(r.Context(), b, int(next)); err != nil {
 			return err
@@ -142,24 +159,34 @@ func (m *Mux) readBody(w http.ResponseWriter, r *http.Request, b *body) error {
 	}
 }
 
-// grow gives b a buffer for n bytes and moves there what it holds.
+// grow gives b a buffer for n bytes and moves there what it holds. The memory
+// is granted before it is taken: those who wait hold what they have, and no more.
 func (m *Mux) grow(ctx context.Context, b *body, n int) error {
-	buf := getBuffer(n)
-	more := int64(cap(buf.b)) - b.charged
-	if more > 0 && !m.memory.TryAcquire(more) {
+	size := int64(bufferSize(n))
+	budget := m.memory
+	if size <= smallBody {
+		budget = m.smallMemory
+	}
+	more := size
+	if budget == b.budget {
+		more -= b.charged
+	}
+	if more > 0 && !budget.TryAcquire(more) {
 		ctx, cancel := context.WithTimeout(ctx, memoryWait)
-		err := m.memory.Acquire(ctx, more)
+		err := budget.Acquire(ctx, more)
 		cancel()
 		if err != nil {
-			putBuffer(buf)
 			return errNoMemory
 		}
 	}
-	b.charged = max(b.charged, int64(cap(buf.b)))
+	buf := getBuffer(n)
 	if b.buf != nil {
 		buf.b = append(buf.b, b.buf.b...)
 		putBuffer(b.buf)
+		if budget != b.budget {
+			b.budget.Release(b.charged)
+		}
 	}
-	b.buf = buf
+	b.buf, b.charged, b.budget = buf, size, budget
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -214,7 +215,10 @@ func TestBodiesTogetherHaveABound(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	var second body
-	if err := m.grow(ctx, &second, 4096); !errors.Is(err, errNoMemory) {
+	if err := m.grow(ctx, &second, 4096); err != nil {
+		t.Errorf("a small body waits for large ones: %v", err)
+	}
+	if err := m.grow(ctx, &second, 1<<20); !errors.Is(err, errNoMemory) {
 		t.Errorf("a body beyond the bound gets %v", err)
 	}
 	m.release(&first)
@@ -223,9 +227,26 @@ func TestBodiesTogetherHaveABound(t *testing.T) {
 	}
 	m.release(&second)
 	m.release(&second)
-	if !m.memory.TryAcquire(4 << 20) {
+	if !m.memory.TryAcquire(4<<20) || !m.smallMemory.TryAcquire(1<<20) {
 		t.Error("memory is not whole again")
 	}
+}
+
+// A client that announces much and sends little holds little: what it announces
+// is no reason to keep memory from others.
+func TestAnnouncedBodiesHoldWhatWasSent(t *testing.T) {
+	w := newWorld(t, worldOptions{wire: Options{MaxBody: 16 << 20, BodyMemory: 16 << 20}})
+	for range 200 {
+		c := w.dial(t)
+		fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-amz-json-1.1\r\nContent-Length: 15000000\r\n\r\n{")
+	}
+	for w.mux.InFlight() < 200 {
+		runtime.Gosched()
+	}
+	if !w.mux.memory.TryAcquire(16 << 20) {
+		t.Fatal("bodies that have not come hold the memory for those that have")
+	}
+	w.mux.memory.Release(16 << 20)
 }
 
 func TestConnectionsAboveTheLimitAreClosed(t *testing.T) {

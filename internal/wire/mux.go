@@ -29,7 +29,8 @@ type Options struct {
 	Limiter *quota.Limiter
 	// MaxBody bounds a request's body, in bytes; default 20 MiB.
 	MaxBody int64
-	// BodyMemory bounds the buffers of all bodies being served; default 256 MiB.
+	// BodyMemory bounds the buffers of all bodies being served, and a quarter of
+	// it more those of bodies up to 64 KiB; default 256 MiB.
 	BodyMemory int64
 	// Partition is that of the names of resources; default "aws".
 	Partition string
@@ -87,6 +88,8 @@ type Mux struct {
 	targets map[string]*endpoint // by X-Amz-Target
 	routes  []route
 	memory  *semaphore.Weighted
+	// smallMemory is for bodies up to smallBody.
+	smallMemory *semaphore.Weighted
 
 	drain    context.Context
 	endDrain context.CancelFunc
@@ -128,6 +131,7 @@ func NewMux(o Options) *Mux {
 		o.Now = time.Now
 	}
 	m := &Mux{options: o, targets: map[string]*endpoint{}, memory: semaphore.NewWeighted(o.BodyMemory)}
+	m.smallMemory = semaphore.NewWeighted(o.BodyMemory / 4)
 	m.drain, m.endDrain = context.WithCancel(context.Background())
 	return m
 }

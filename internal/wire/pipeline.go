@@ -206,14 +206,19 @@ func (x *exchange) run() {
 	case !operation.HasOutput:
 		x.reply(operation.Status, x.codec.contentType, nil)
 	default:
-		// Replies of an operation resemble each other in size.
-		buf := getBuffer(int(x.endpoint.replySize.Load()))
+		// Replies of an operation resemble each other in size, up to the size
+		// where a wrong guess would cost memory: of large ones the handler tells.
+		buf := getBuffer(max(min(int(x.endpoint.replySize.Load()), maxGuess), x.call.ReplySize))
 		buf.b = x.codec.append(buf.b, out)
 		x.endpoint.replySize.Store(int64(len(buf.b)))
 		x.reply(operation.Status, x.codec.contentType, buf.b)
 		putBuffer(buf)
 	}
 }
+
+// maxGuess bounds the buffer that a reply gets because the one before it was
+// that large.
+const maxGuess = 64 << 10
 
 const undetermined = "Unable to determine service/operation name to be authorized"
 
