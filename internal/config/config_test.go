@@ -160,7 +160,8 @@ func TestBadEnvironmentAndFlags(t *testing.T) {
 		{"open to the network", nil, []string{"--listen=0.0.0.0:4567"}, `flag --listen: listen: 0.0.0.0:4567 is not a loopback address and auth=open lets everyone in; set auth=keys, or allow-open-network if that is meant`},
 		{"open to the network by default host", nil, []string{"--listen=:4567"}, `flag --listen: listen: :4567 is not a loopback address and auth=open lets everyone in; set auth=keys, or allow-open-network if that is meant`},
 		{"half a certificate", nil, []string{"--tls-cert=x.pem"}, `flag --tls-cert: tls-cert: tls-cert and tls-key go together; only one is set`},
-		{"streams", []string{"INITIALIZE_STREAMS=a:b"}, nil, `environment INITIALIZE_STREAMS: initialize-streams: "a:b": "b" is not a number of shards`},
+		{"streams", []string{"INITIALIZE_STREAMS=a:b"}, nil, `environment INITIALIZE_STREAMS: initialize-streams: "a:b": "b" is not a number of shards, 1 to 10000000`},
+		{"more shards than numbers", []string{"INITIALIZE_STREAMS=a:4294967297"}, nil, `environment INITIALIZE_STREAMS: initialize-streams: "a:4294967297": "4294967297" is not a number of shards, 1 to 10000000`},
 		{"body cap", nil, []string{"--max-body=1MiB"}, `flag --max-body: max-body: 1MiB is out of range; allowed are 16MiB to 1GiB`},
 		{"no file", []string{"MILLRACE_CONFIG=/nonexistent.yaml"}, nil, `config file /nonexistent.yaml: no such file or directory`},
 	} {
@@ -248,6 +249,8 @@ func TestSeed(t *testing.T) {
 		"streams:\n  - name: 'a b'\n":                         `"a b" is not a stream name`,
 		"streams:\n  - {name: a, retention-hours: 1}\n":       "outside 24 to 8760",
 		"streams:\n  - {name: a, shards: 1, on-demand: true}": "takes no shards",
+		"streams:\n  - {name: a, shards: -1}":                 "shards: -1 is outside 1 to 10000000",
+		"streams:\n  - {name: a, shards: 4294967297}":         "shards: 4294967297 is outside 1 to 10000000",
 	} {
 		write(text)
 		if _, err := c.ReadSeed(path); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {

@@ -30,6 +30,9 @@ type SeedStream struct {
 	Tags           map[string]string `yaml:"tags"`
 }
 
+// maxSeedShards is as many as max-shards may allow.
+const maxSeedShards = 10_000_000
+
 var streamName = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,128}$`)
 
 // ReadSeed reads a seed file and fills what was left out from the
@@ -57,8 +60,8 @@ func (c *Config) ReadSeed(path string) (*Seed, error) {
 		if st.Shards == 0 && !st.OnDemand {
 			st.Shards = 1
 		}
-		if st.Shards < 0 {
-			return nil, bad("stream %s: shards: %d is below 1", st.Name, st.Shards)
+		if !st.OnDemand && (st.Shards < 1 || st.Shards > maxSeedShards) {
+			return nil, bad("stream %s: shards: %d is outside 1 to %d", st.Name, st.Shards, maxSeedShards)
 		}
 		if st.Region == "" {
 			st.Region = c.Region
@@ -88,8 +91,8 @@ func ParseStreams(text, region string) ([]SeedStream, error) {
 		st := SeedStream{Name: parts[0], Shards: 1, Region: region, RetentionHours: 24}
 		if len(parts) > 1 && parts[1] != "" {
 			n, err := strconv.Atoi(parts[1])
-			if err != nil || n < 1 {
-				return nil, fmt.Errorf("%q: %q is not a number of shards", item, parts[1])
+			if err != nil || n < 1 || n > maxSeedShards {
+				return nil, fmt.Errorf("%q: %q is not a number of shards, 1 to %d", item, parts[1], maxSeedShards)
 			}
 			st.Shards = n
 		}
