@@ -11,6 +11,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -135,9 +136,12 @@ func hint(err error, stream string) error {
 	return err
 }
 
-// explain adds to the refusal of a caller what a person can do about it.
+// explain adds to the refusal of a caller what a person can do about it, and
+// names an interrupt.
 func explain(err error) error {
 	switch {
+	case errors.Is(err, context.Canceled):
+		return errors.New(strings.ReplaceAll(err.Error(), context.Canceled.Error(), "interrupted"))
 	case client.IsCode(err, "UnrecognizedClientException"), client.IsCode(err, "InvalidClientTokenId"),
 		client.IsCode(err, "InvalidSignatureException"), client.IsCode(err, "SignatureDoesNotMatch"),
 		client.IsCode(err, "MissingAuthenticationTokenException"):

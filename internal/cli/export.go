@@ -113,9 +113,11 @@ func importCommand() *cobra.Command {
 and data or dataBase64; explicitHashKey is heeded, everything else ignored.`,
 		Args: cobra.RangeArgs(1, 2),
 		RunE: c.run(func(ctx context.Context, cl *client.Client, cmd *cobra.Command, args []string) error {
-			in, name := cmd.InOrStdin(), "standard input"
-			size := int64(-1)
-			if len(args) == 2 && args[1] != "-" {
+			var in io.Reader
+			name, size := "standard input", int64(-1)
+			if len(args) == 1 || args[1] == "-" {
+				in, size = input(ctx, cmd, "every line is a record as export writes it")
+			} else {
 				f, err := os.Open(args[1])
 				if err != nil {
 					return err

@@ -282,3 +282,22 @@ func TestExportAndImportKeepEveryRecord(t *testing.T) {
 		}
 	}
 }
+
+// An interrupt ends a put that waits for more, after what has come is stored.
+func TestPutEndsWhenItIsInterrupted(t *testing.T) {
+	start(t)
+	millrace(t, "", "stream", "create", "s")
+	reader := follow(t, nil, "tail", "s", "--from", "trim")
+	for _, command := range [][]string{{"put", "s"}, {"put", "s", "--whole"}, {"import", "s"}} {
+		r, w := io.Pipe()
+		writer := follow(t, r, command...)
+		if len(command) == 2 && command[0] == "put" {
+			fmt.Fprintln(w, "one")
+			reader.take(1)
+		}
+		if code := writer.stop(); code != 1 || !strings.Contains(writer.errs.String(), "interrupted") || strings.Count(writer.errs.String(), "\n") != 1 {
+			t.Errorf("%v: exit code %d: %q", command, code, writer.errs.String())
+		}
+		w.Close()
+	}
+}

@@ -106,11 +106,11 @@ the record itself: a jq expression for JSON records.`,
 					}
 				}
 			default:
-				in := cmd.InOrStdin()
-				size := int64(-1)
-				if f, ok := in.(*os.File); ok {
-					size = fileSize(f)
+				what := "every line becomes a record"
+				if whole {
+					what = "all lines become one record"
 				}
+				in, size := input(ctx, cmd, what)
 				if !whole && size < 0 {
 					if err := putPipe(ctx, s, in, add); err != nil {
 						return fmt.Errorf("after %d records: %w", total, err)

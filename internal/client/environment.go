@@ -20,8 +20,9 @@ const (
 )
 
 // FromEnvironment fills what config leaves empty from the variables that the
-// AWS SDKs use, then from the shared credentials file, then from defaults.
-// getenv is os.Getenv outside tests.
+// AWS SDKs use, then from the shared credentials file, then from defaults. A
+// profile that the environment names and the file has no key for, as with single
+// sign-on, is no error: an open server takes any key. getenv is os.Getenv outside tests.
 func FromEnvironment(config Config, profile string, getenv func(string) string) (Config, error) {
 	first := func(names ...string) string {
 		for _, name := range names {
@@ -56,9 +57,8 @@ func FromEnvironment(config Config, profile string, getenv func(string) string) 
 			return config, nil
 		}
 		profile = getenv("AWS_PROFILE")
-		named = profile != ""
 	}
-	if !named {
+	if profile == "" {
 		profile = "default"
 	}
 	path := getenv("AWS_SHARED_CREDENTIALS_FILE")

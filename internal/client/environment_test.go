@@ -39,6 +39,11 @@ func TestFromEnvironment(t *testing.T) {
 			env:  map[string]string{"MILLRACE_ENDPOINT": "http://env", "AWS_REGION": "env", "AWS_SHARED_CREDENTIALS_FILE": file},
 			want: Config{Endpoint: "http://flag", Region: "flag", AccessKey: "D", SecretKey: "ds"},
 		},
+		{
+			name: "a certificate to trust, and a profile of the environment without a key",
+			env:  map[string]string{"AWS_CA_BUNDLE": "ca.pem", "AWS_PROFILE": "none", "AWS_SHARED_CREDENTIALS_FILE": file},
+			want: Config{Endpoint: DefaultEndpoint, Region: DefaultRegion, CA: "ca.pem", AccessKey: defaultAccessKey, SecretKey: defaultSecretKey},
+		},
 		{name: "a profile that is not there", profile: "none", env: map[string]string{"AWS_SHARED_CREDENTIALS_FILE": file}, fails: true},
 	}
 	for _, tt := range tests {

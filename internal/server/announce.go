@@ -37,7 +37,7 @@ func (s *Server) announce() {
 		fmt.Fprintf(&b, "export AWS_ACCESS_KEY_ID=%s\nexport AWS_SECRET_ACCESS_KEY=%s\n", s.rootKey.ID, s.rootKey.Secret)
 		b.WriteString("\nThis is the root key. It is shown this once; keep the secret.\n")
 	default:
-		b.WriteString("export AWS_ACCESS_KEY_ID=…      # a key of yours\nexport AWS_SECRET_ACCESS_KEY=…\n")
+		b.WriteString("# and AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY: the root key, or one that `millrace keys create` made\n")
 	}
 	b.WriteByte('\n')
 	fmt.Fprint(s.options.Stdout, b.String())
