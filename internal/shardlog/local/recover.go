@@ -1,6 +1,7 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -179,6 +180,21 @@ func (l *Log) load(m *manifest) error {
 		}
 	}
 	l.files.Store(set.with(nil, slices.DeleteFunc(slices.Clone(m.files), func(f *file) bool { return slices.Contains(bad, f) })))
+	// The newest file of a class tells whether a newer release was here. Damage is
+	// for those who read it.
+	for _, files := range l.files.Load().byClass {
+		if len(files) == 0 {
+			continue
+		}
+		newest := slices.MaxFunc(files, func(a, b *file) int { return cmp.Compare(a.id, b.id) })
+		h, err := openHandle(l.fs, newest)
+		if errors.Is(err, driver.ErrNewerVersion) {
+			return err
+		}
+		if err == nil {
+			h.close()
+		}
+	}
 	l.nextFile = max(m.nextFile, 1)
 	for _, r := range m.shards {
 		made := make([]shard, r.count)
