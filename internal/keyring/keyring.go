@@ -205,19 +205,32 @@ func newGCM(key []byte) cipher.AEAD {
 	return aead
 }
 
-// parseName makes the name of a key from any form in which callers write it.
-func parseName(scope Scope, ref string) (string, bool) {
-	if !strings.HasPrefix(ref, "arn:") {
-		return ref, ref != "" && ref != "alias/"
+// maxName is the longest name of a key.
+const maxName = 256
+
+// parseName makes the name of a key from any form in which callers write it. No
+// key can have what is not a name: letters, digits and a few signs.
+func parseName(scope Scope, ref string) (name string, ok bool) {
+	name = ref
+	if strings.HasPrefix(ref, "arn:") {
+		parts := strings.SplitN(ref, ":", 6)
+		if len(parts) != 6 || parts[2] != "kms" || parts[3] != scope.Region {
+			return "", false
+		}
+		var isKey bool
+		if name, isKey = strings.CutPrefix(parts[5], "key/"); !isKey && !strings.HasPrefix(name, "alias/") {
+			return "", false
+		}
 	}
-	parts := strings.SplitN(ref, ":", 6)
-	if len(parts) != 6 || parts[2] != "kms" || parts[3] != scope.Region {
+	if name == "" || name == "alias/" || len(name) > maxName {
 		return "", false
 	}
-	if name, isKey := strings.CutPrefix(parts[5], "key/"); isKey {
-		return name, name != ""
+	for i := range len(name) {
+		if c := name[i]; !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("/_-.:+=@", c) >= 0) {
+			return "", false
+		}
 	}
-	return parts[5], strings.HasPrefix(parts[5], "alias/") && len(parts[5]) > len("alias/")
+	return name, true
 }
 
 func escape(s string) string {

@@ -3,6 +3,7 @@ package keyring
 import (
 	"bytes"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/millrace/millrace/internal/vfs"
@@ -26,6 +27,8 @@ func TestNames(t *testing.T) {
 		for ref, known := range map[string]bool{
 			DefaultKey: true, arn + DefaultKey: true, "alias/mine": !strict, "1234-abcd": !strict, arn + "key/1234": !strict,
 			arn + "alias/mine": !strict, "arn:aws:kms:us-east-1:123456789012:key/1": false, "arn:aws:s3:::x": false, "": false, "alias/": false,
+			arn + "alias/": false, arn + "key/": false, arn + "grant/1": false, "a b": false, "alias/%": false, "\u00e9": false,
+			strings.Repeat("k", 256): !strict, strings.Repeat("k", 257): false, strings.Repeat("%", 2048): false,
 		} {
 			if err := r.Check(scope, ref); (err == nil) != known || err != nil && !errors.Is(err, ErrNotFound) {
 				t.Errorf("strict=%v %q: %v", strict, ref, err)
