@@ -153,6 +153,9 @@ func putPipe(ctx context.Context, s *sender, r io.Reader, add func([]byte) error
 		if errors.Is(err, io.EOF) {
 			return s.flush(ctx)
 		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		if err != nil {
 			return s.finish(ctx, fmt.Errorf("standard input, line %d: %w", n, err))
 		}
