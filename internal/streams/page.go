@@ -199,6 +199,17 @@ func (s *Service) readPage(ctx context.Context, p *page, st *stream, sh *shard, 
 	if err != nil {
 		return s.pageError(st, sh, err)
 	}
+	if len(p.records) == 0 && p.next < uint64(bounds.Next) {
+		// Either something has come since, or what is missing was damaged and left
+		// out by a repair: a reader goes on behind it.
+		more, buf, err := s.log.Read(ctx, sh.log, driver.Index(p.next), 1, p.buf)
+		if err != nil {
+			return s.pageError(st, sh, err)
+		}
+		if p.buf = buf; len(more) == 0 {
+			p.next = uint64(bounds.Next)
+		}
+	}
 	switch {
 	case p.next >= uint64(bounds.Next):
 		p.atEnd = sh.closed != 0 && len(p.records) == 0
