@@ -210,6 +210,44 @@ func BenchmarkDrain(b *testing.B) {
 	}
 }
 
+// BenchmarkMerge seals and merges 256 MB of records of 10,000 shards.
+func BenchmarkMerge(b *testing.B) {
+	payload := make([]byte, 1024)
+	const requests, shards = 500, 10_000
+	var spent float64
+	for b.Loop() {
+		b.StopTimer()
+		l, err := local.Open(b.Context(), vfs.OS(b.TempDir()), local.Options{MaintenanceInterval: time.Hour})
+		if err != nil {
+			b.Fatal(err)
+		}
+		created := make([]driver.Shard, shards)
+		for i := range created {
+			created[i] = driver.Shard{ID: driver.ShardID(i + 1), Retention: 24 * time.Hour}
+		}
+		if err := l.Create(b.Context(), created); err != nil {
+			b.Fatal(err)
+		}
+		for n := range requests {
+			if err := l.Append(b.Context(), request(n, shards, payload)); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.StartTimer()
+		cpu := cpuSeconds()
+		if err := l.Maintain(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+		spent += cpuSeconds() - cpu
+		b.StopTimer()
+		if err := l.Close(); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+	}
+	b.ReportMetric(spent/(float64(b.N)*requests*500*1024/1e9), "cpu-s/GB")
+}
+
 // BenchmarkOpen opens a log whose whole ring must be replayed.
 func BenchmarkOpen(b *testing.B) {
 	dir := vfs.OS(b.TempDir())

@@ -193,7 +193,7 @@ func (l *Log) mergeFiles(ctx context.Context, meta *file, inputs []*file, paced 
 			w.abort()
 		}
 	}()
-	r := reader{log: l, maxBytes: 1 << 20}
+	r := reader{log: l, maxBytes: 1 << 20, ahead: map[*handle]*window{}}
 	written := int64(0)
 	for _, e := range lines {
 		first, alive := l.live(e.chunkEntry)

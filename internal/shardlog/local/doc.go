@@ -50,6 +50,10 @@
 // Segments that hold no kept frame are marked free before the first new frame is
 // written, for the same reason.
 //
+// With Options.Repair all sealed files are read at the start. What is whole in a
+// damaged one moves to a new file, the damaged one to the folder damaged, and reads
+// go on behind what is missing. Without it, reads that meet damage fail.
+//
 // # Full disks
 //
 // The ring is zeroed when it is made, so commits need no space. Below the low

@@ -77,7 +77,20 @@ type reader struct {
 	offsets  []int
 	sizes    []int
 	retries  int
+
+	// ahead holds a window on each file, for a reader that goes through whole
+	// files from front to back; nil for others.
+	ahead map[*handle]*window
 }
+
+// window is a piece of a file, read past the page cache.
+type window struct {
+	memory []byte
+	data   []byte // what of memory is filled
+	at     int64  // where data begins in the file
+}
+
+const windowBytes = 512 << 10
 
 // fits tells whether a payload may be added.
 func (r *reader) fits(size int) bool {
@@ -242,6 +255,12 @@ func (r *reader) stepChunk(h *handle, e chunkEntry, from driver.Index) (bool, dr
 // begin.
 func (r *reader) load(h *handle, offset int64, n int) (mark int, data []byte, err error) {
 	start := len(r.buf)
+	if false && r.ahead != nil && n <= windowBytes/2 {
+		if data := r.look(h, offset, n); data != nil {
+			copy(r.extend(n), data)
+			return start, r.buf[start:], nil
+		}
+	}
 	if n >= directRead && h.firstRead(offset, int64(n)) {
 		if in := h.uncached(r.log.fs); in != nil {
 			// Whole blocks into aligned memory; the buffer may hold what nobody asked
@@ -265,6 +284,28 @@ func (r *reader) load(h *handle, offset int64, n int) (mark int, data []byte, er
 		return 0, nil, err
 	}
 	return start, data, nil
+}
+
+// look finds bytes of a file in its window, which it moves there if need be. It
+// returns nil if they cannot be had this way.
+func (r *reader) look(h *handle, offset int64, n int) []byte {
+	w := r.ahead[h]
+	if w == nil {
+		w = &window{memory: vfs.AlignedBuffer(windowBytes)}
+		r.ahead[h] = w
+	}
+	if offset < w.at || offset+int64(n) > w.at+int64(len(w.data)) {
+		in := h.uncached(r.log.fs)
+		if in == nil {
+			return nil
+		}
+		w.at = offset / vfs.Alignment * vfs.Alignment
+		got, _ := in.ReadAt(w.memory, w.at)
+		if w.data = w.memory[:got]; offset+int64(n) > w.at+int64(got) {
+			return nil
+		}
+	}
+	return w.data[offset-w.at:][:n]
 }
 
 // chunkFrom finds the sealed chunk with the first batch that reaches beyond from.

@@ -3,6 +3,7 @@ package local
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -25,6 +26,9 @@ func (l *Log) recover(ctx context.Context) error {
 	}
 	found, err := findSegments(l.fs)
 	if err != nil {
+		return err
+	}
+	if found, err = l.setAside(found); err != nil {
 		return err
 	}
 	if m == nil {
@@ -143,6 +147,37 @@ func (l *Log) recover(ctx context.Context) error {
 	return nil
 }
 
+// setAside refuses log segments that have lost their header, which may be the last
+// ones, so that nothing else would tell; a repair goes on without them.
+func (l *Log) setAside(found []*foundSegment) ([]*foundSegment, error) {
+	for _, s := range found {
+		if !s.damaged {
+			continue
+		}
+		damage := driver.CorruptError{File: s.name, Reason: "the header is damaged; what the log segment holds cannot be placed"}
+		if !l.o.Repair {
+			return nil, &damage
+		}
+		l.repairs = append(l.repairs, damage)
+		if l.o.ReadOnly {
+			continue
+		}
+		l.o.Logger.Error("damaged log segment was set aside", "damage", &damage)
+		if err := l.fs.MkdirAll(damagedDir); err != nil {
+			return nil, fmt.Errorf("make %s: %w", damagedDir, err)
+		}
+		if err := l.fs.Rename(s.name, path.Join(damagedDir, "wal-"+path.Base(s.name))); err != nil {
+			return nil, fmt.Errorf("keep damaged log segment: %w", err)
+		}
+		for _, dir := range []string{damagedDir, walDir} {
+			if err := l.fs.SyncDir(dir); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return slices.DeleteFunc(found, func(s *foundSegment) bool { return s.damaged }), nil
+}
+
 // load takes over a manifest's content.
 func (l *Log) load(m *manifest) error {
 	l.classes = slices.Clone(m.classes)
@@ -246,6 +281,8 @@ type foundSegment struct {
 	size   int64
 	header walHeader
 	inUse  bool
+	// damaged segments have no header, and frames.
+	damaged bool
 }
 
 func findSegments(fsys vfs.FS) ([]*foundSegment, error) {
@@ -273,14 +310,18 @@ func findSegments(fsys vfs.FS) ([]*foundSegment, error) {
 			return nil, fmt.Errorf("open log segment: %w", err)
 		}
 		err = readFull(f, block, 0)
+		h, ok := parseWalHeader(block)
+		if err == nil && !ok && info.Size >= 2*blockBytes {
+			// Zeros, or a first header that was not completed; but then there are
+			// no frames. Later headers always leave one of two copies whole.
+			err = readFull(f, block, blockBytes)
+			_, s.damaged = parseFrameHeader(block, binary.LittleEndian.Uint64(block[8:]))
+		}
 		f.Close()
 		if err != nil {
 			return nil, fmt.Errorf("read %s: %w", s.name, err)
 		}
-		h, ok := parseWalHeader(block)
 		if !ok {
-			// Zeros, or a first header that was not completed. If it was in use
-			// after all, the frames it held are missed by their numbers.
 			continue
 		}
 		if h.version > walVersion {

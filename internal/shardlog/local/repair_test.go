@@ -229,3 +229,39 @@ func TestRepairDoesNotBelieveRecords(t *testing.T) {
 		t.Errorf("shard 1 ends at %d, want 101", bounds.Next)
 	}
 }
+
+// A segment that lost its header may be the newest, and then nothing else says that
+// something is missing.
+func TestLostHeaderOfALogSegmentIsNoticed(t *testing.T) {
+	memory := vfs.NewMemory()
+	l := open(t, memory, local.Options{})
+	createShards(t, l, 24*hour, 1)
+	write(t, l, 5, 1)
+	crashed := memory.CrashClone(0)
+	const name = "wal/00000000"
+	f, err := crashed.Open(name, vfs.Write)
+	must(t, err)
+	_, err = f.WriteAt(make([]byte, 4096), 0)
+	must(t, err)
+	must(t, f.Sync())
+	must(t, f.Close())
+	var corrupt *driver.CorruptError
+	if _, err := local.Open(t.Context(), crashed, local.Options{SegmentBytes: 64 << 10, SegmentCount: 4}); !errors.As(err, &corrupt) || corrupt.File != name {
+		t.Fatalf("open: %v, want damage in %s", err, name)
+	}
+	if err := local.Verify(t.Context(), crashed, func(local.Checked) {}); !errors.As(err, &corrupt) || corrupt.File != name {
+		t.Errorf("verify: %v, want damage in %s", err, name)
+	}
+	l = open(t, crashed, local.Options{Repair: true})
+	if r := l.Repairs(); len(r) != 1 || r[0].File != name {
+		t.Errorf("repairs are %v", r)
+	}
+	if _, err := crashed.Stat("damaged/wal-00000000"); err != nil {
+		t.Errorf("the damaged segment is not kept: %v", err)
+	}
+	createShards(t, l, 24*hour, 2)
+	write(t, l, 5, 2)
+	must(t, l.Close())
+	l = open(t, crashed, local.Options{})
+	expect(t, l, 2, 1, 6)
+}
