@@ -23,6 +23,7 @@ func newRoot() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
+	root.AddGroup(&cobra.Group{ID: "server", Title: "The server:"}, &cobra.Group{ID: "client", Title: "Calls of a running server:"})
 	root.AddCommand(
 		newServe(),
 		newConfig(),
@@ -34,7 +35,15 @@ func newRoot() *cobra.Command {
 		newRestore(),
 		newMan(),
 	)
-	root.AddCommand(cli.Commands()...)
+	for _, cmd := range root.Commands() {
+		if name := cmd.Name(); name != "man" && name != "version" {
+			cmd.GroupID = "server"
+		}
+	}
+	for _, cmd := range cli.Commands() {
+		cmd.GroupID = "client"
+		root.AddCommand(cmd)
+	}
 	cli.Tidy(root)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		const unknown = "unknown flag: --"

@@ -35,6 +35,7 @@ type connection struct {
 }
 
 func (c *connection) register(cmd *cobra.Command) {
+	cmd.ValidArgsFunction = c.completeStream
 	f := cmd.PersistentFlags()
 	f.StringVar(&c.config.Endpoint, "endpoint", "", "server to call (default $MILLRACE_ENDPOINT, $AWS_ENDPOINT_URL_KINESIS, $AWS_ENDPOINT_URL, "+client.DefaultEndpoint+")")
 	f.StringVar(&c.config.Region, "region", "", "region the streams are in (default $AWS_REGION, $AWS_DEFAULT_REGION, "+client.DefaultRegion+")")

@@ -24,6 +24,7 @@ IAM API of the server, so the caller's own key must be allowed to: the root key
 that a fresh data directory prints is.`,
 	}
 	c.register(cmd)
+	cmd.ValidArgsFunction = nil
 	cmd.AddCommand(keysList(c), keysCreate(c), keysDelete(c),
 		keysStatus(c, "enable", "Active", "Let an access key sign again"),
 		keysStatus(c, "disable", "Inactive", "Refuse an access key without deleting it"),

@@ -27,6 +27,13 @@ func streamCommand() *cobra.Command {
 		streamCreate(c), streamList(c), streamDescribe(c), streamDelete(c), streamSplit(c),
 		streamMerge(c), streamScale(c), streamRetention(c), streamTag(c),
 	)
+	cmd.ValidArgsFunction = nil
+	for _, sub := range cmd.Commands() {
+		sub.ValidArgsFunction = c.completeStream
+		if sub.Name() == "create" || sub.Name() == "list" {
+			sub.ValidArgsFunction = cobra.NoFileCompletions
+		}
+	}
 	return cmd
 }
 

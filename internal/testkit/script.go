@@ -49,7 +49,7 @@ type Program func(ctx context.Context, args []string, stdin io.Reader, stdout, s
 // first time it is bound, afterwards it stands for the same, in commands too.
 // {dir}, {server}, {admin}, {rootkey} and {rootsecret} are bound from the start.
 //
-// Commands may read "< FILE", write "> FILE" and end in "| sort". Besides the
+// Commands may read "< FILE", write "> FILE" and end in "| sort" or "| grep TEXT". Besides the
 // program there are cat FILE, and damage FILE OFFSET, which inverts a byte.
 func Scripts(t *testing.T, pattern string, program Program) {
 	t.Helper()
@@ -289,7 +289,10 @@ func (s *script) command(line, stdin string) []string {
 		s.t.Fatalf("%s: %v", line, err)
 	}
 	var target string
-	sorted := false
+	sorted, having := false, ""
+	if n := len(words); n > 3 && words[n-3] == "|" && words[n-2] == "grep" {
+		words, having = words[:n-3], words[n-1]
+	}
 	if n := len(words); n > 2 && words[n-2] == "|" && words[n-1] == "sort" {
 		words, sorted = words[:n-2], true
 	}
@@ -335,6 +338,7 @@ func (s *script) command(line, stdin string) []string {
 	if sorted {
 		slices.Sort(lines)
 	}
+	lines = slices.DeleteFunc(lines, func(l string) bool { return !strings.Contains(l, having) })
 	for _, l := range split(stderr.String()) {
 		lines = append(lines, strings.TrimRight("! "+l, " "))
 	}
