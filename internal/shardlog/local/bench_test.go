@@ -217,7 +217,7 @@ func BenchmarkMerge(b *testing.B) {
 	var spent float64
 	for b.Loop() {
 		b.StopTimer()
-		l, err := local.Open(b.Context(), vfs.OS(b.TempDir()), local.Options{MaintenanceInterval: time.Hour})
+		l, err := local.Open(b.Context(), vfs.OS(b.TempDir()), local.Options{SegmentBytes: 16 << 20, MaintenanceInterval: time.Hour})
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -255,7 +255,7 @@ func (r *reader) stepChunk(h *handle, e chunkEntry, from driver.Index) (bool, dr
 // begin.
 func (r *reader) load(h *handle, offset int64, n int) (mark int, data []byte, err error) {
 	start := len(r.buf)
-	if false && r.ahead != nil && n <= windowBytes/2 {
+	if r.ahead != nil && n <= windowBytes/2 {
 		if data := r.look(h, offset, n); data != nil {
 			copy(r.extend(n), data)
 			return start, r.buf[start:], nil
