@@ -29,11 +29,11 @@ func heapInUse() int64 {
 // of subscribers. When they wake up, nothing is missing.
 func TestASlowReaderCostsLittleAndDelaysNobody(t *testing.T) {
 	const (
-		slow       = 12
-		records    = 768
+		slow       = 6
+		records    = 384
 		recordSize = 64 << 10
 		// What one subscriber may cost: an event as stored, as text, and the
-		// windows of this process's own clients. Everything would be ten times that.
+		// windows of this process's own clients. Everything would be four times that.
 		perReader = 8 << 20
 	)
 	for _, form := range []testkit.Form{testkit.Forms[0], testkit.Forms[2]} {
