@@ -13,12 +13,17 @@ import (
 	"github.com/millrace/millrace/internal/vfs"
 )
 
+// restTicks is for how many ticks there is no append before a segment that holds
+// something worth it is sealed early.
+const restTicks = 10
+
 // maintain is the background work: it seals full segments, keeps a segment
 // ready, watches the free space, removes what expired and gives space back.
 func (l *Log) maintain() {
 	ticker := time.NewTicker(l.o.MaintenanceInterval)
 	defer ticker.Stop()
 	idle := 0
+	lastLSN, still := uint64(0), 0 // for how many ticks there was no append
 	for {
 		tick := false
 		select {
@@ -31,6 +36,18 @@ func (l *Log) maintain() {
 			if idle++; idle == 10 {
 				l.images.drain(0)
 			}
+			l.mu.Lock()
+			if lastLSN == l.lsn {
+				still++
+			} else {
+				lastLSN, still = l.lsn, 0
+			}
+			if still == restTicks && l.current != nil && l.open == nil && l.offset > l.current.size/8 {
+				// After a burst: what it left is sealed, and its memory given back.
+				l.finishSegmentLocked()
+				idle = 0
+			}
+			l.mu.Unlock()
 		}
 		l.sealMu.Lock()
 		if tick {
