@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/xml"
 	"errors"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
@@ -200,9 +201,13 @@ func (x *exchange) failBody(err error) {
 	switch {
 	case errors.Is(err, errBodyTooLarge):
 		x.outcome.Code = "RequestTooLarge"
-		// What is still to come is not worth reading.
 		x.w.Header()["Connection"] = []string{"close"}
+		control := http.NewResponseController(x.w)
+		// Both fail on connections that cannot do it, which are no worse off.
+		_ = control.EnableFullDuplex()
 		x.reply(http.StatusRequestEntityTooLarge, "", nil)
+		_ = control.Flush()
+		x.discard(control)
 	case errors.Is(err, errNoMemory):
 		x.codec = formOf(x.r.Header.Get("Content-Type")).codec
 		if x.codec == nil {
@@ -217,6 +222,19 @@ func (x *exchange) failBody(err error) {
 		x.reply(http.StatusBadRequest, "", nil)
 		x.outcome.Status = statusClientGone
 	}
+}
+
+const (
+	discardBytes = 64 << 20
+	discardTime  = time.Second
+)
+
+// discard reads what a client still sends after it has been refused, for a
+// while. A connection that is closed with unread bytes is reset, and takes the
+// answer with it before the client has come to read it.
+func (x *exchange) discard(control *http.ResponseController) {
+	_ = control.SetReadDeadline(time.Now().Add(discardTime))
+	_, _ = io.CopyN(io.Discard, x.r.Body, discardBytes)
 }
 
 // preflight answers a browser that asks whether it may ask.
