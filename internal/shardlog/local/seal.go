@@ -42,8 +42,10 @@ func (l *Log) maintain() {
 			} else {
 				lastLSN, still = l.lsn, 0
 			}
-			if still == restTicks && l.current != nil && l.open == nil && l.offset > l.current.size/8 {
-				// After a burst: what it left is sealed, and its memory given back.
+			if still == restTicks && l.current != nil && l.open == nil && len(l.ready) > 0 && l.offset > l.current.size/8 {
+				// After a burst: what it left is sealed, and its memory given back. Not
+				// without another segment at hand: on a full disk the rest of this one is
+				// what deletions and metadata have.
 				l.finishSegmentLocked()
 				idle = 0
 			}
