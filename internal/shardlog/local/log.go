@@ -104,6 +104,10 @@ const (
 	// One is enough where a write takes 0.1 ms; with 5 ms a second one hides
 	// most of the time the disk would otherwise wait for us.
 	maxInFlight = 2
+
+	// reservedGroups is how many groups find room in what is kept for metadata and
+	// commands, however small segments are: a group takes a block at least.
+	reservedGroups = 8
 	// quickWrite is the average time of a write up to which one is enough.
 	quickWrite = time.Millisecond
 )
@@ -326,7 +330,7 @@ func Open(ctx context.Context, fsys vfs.FS, o Options) (*Log, error) {
 	}
 	l.wake.L = &l.mu
 	l.images.size = o.SegmentBytes
-	l.reserved = alignUp(o.SegmentBytes / 16)
+	l.reserved = alignUp(max(o.SegmentBytes/16, reservedGroups*blockBytes))
 	l.handles.init(fsys)
 	l.stopped, l.stop = context.WithCancel(context.WithoutCancel(ctx))
 	if !o.ReadOnly {
