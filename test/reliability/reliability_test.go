@@ -464,6 +464,7 @@ func TestDamagedDataIsRefused(t *testing.T) {
 			continue
 		}
 		shards, err := read(t.Context(), newClient(t, s), stream)
+		s.Kill() // its output is complete from here on
 		if err == nil {
 			served++
 			if err := l.audit(shards); err != nil {
@@ -475,7 +476,6 @@ func TestDamagedDataIsRefused(t *testing.T) {
 				t.Errorf("%s, byte %d: reading fails with %v, and the log does not name the file: %s", inside, at, err, s.Output())
 			}
 		}
-		s.Kill()
 	}
 	t.Logf("%d files: %d starts refused, %d reads refused, %d served everything", len(files), refused, failed, served)
 }
