@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"maps"
+	"net"
 	"slices"
 	"sync"
 
@@ -102,7 +103,7 @@ func read(ctx context.Context, client *kinesis.Client, stream string) (map[strin
 	shards := map[string][]types.Record{}
 	in := &kinesis.ListShardsInput{StreamName: &stream}
 	for {
-		page, err := client.ListShards(ctx, in)
+		page, err := again(func() (*kinesis.ListShardsOutput, error) { return client.ListShards(ctx, in) })
 		if err != nil {
 			return nil, err
 		}
@@ -120,14 +121,31 @@ func read(ctx context.Context, client *kinesis.Client, stream string) (map[strin
 	}
 }
 
+// again repeats a call that changes nothing if the client has closed its own
+// connection under it, which its transport does now and then when an answer
+// comes before it has finished with the request. An end by the server reads as
+// EOF or a reset, and is a failure.
+func again[T any](call func() (T, error)) (out T, err error) {
+	for range 10 {
+		if out, err = call(); !errors.Is(err, net.ErrClosed) {
+			break
+		}
+	}
+	return out, err
+}
+
 func readShard(ctx context.Context, client *kinesis.Client, stream, shard string) ([]types.Record, error) {
-	it, err := client.GetShardIterator(ctx, &kinesis.GetShardIteratorInput{StreamName: &stream, ShardId: &shard, ShardIteratorType: types.ShardIteratorTypeTrimHorizon})
+	it, err := again(func() (*kinesis.GetShardIteratorOutput, error) {
+		return client.GetShardIterator(ctx, &kinesis.GetShardIteratorInput{StreamName: &stream, ShardId: &shard, ShardIteratorType: types.ShardIteratorTypeTrimHorizon})
+	})
 	if err != nil {
 		return nil, err
 	}
 	var records []types.Record
 	for next := it.ShardIterator; next != nil; {
-		out, err := client.GetRecords(ctx, &kinesis.GetRecordsInput{ShardIterator: next})
+		out, err := again(func() (*kinesis.GetRecordsOutput, error) {
+			return client.GetRecords(ctx, &kinesis.GetRecordsInput{ShardIterator: next})
+		})
 		if err != nil {
 			return nil, err
 		}
