@@ -25,7 +25,9 @@
 // and the busier the disk the larger the groups. A writer waits until all ranges
 // of its group are filled (encoders never block), writes them with one call, waits
 // for the group before it, and publishes: readers see batches only now, in log
-// order, after they are durable. Up to maxInFlight writers overlap.
+// order, after they are durable. Up to maxInFlight writers overlap where writes
+// are slow; where they are quicker than quickWrite one at a time is enough, and
+// more appends share it.
 //
 // # Failed writes
 //

@@ -17,8 +17,8 @@ import (
 // something worth it is sealed early.
 const restTicks = 10
 
-// maintain is the background work: it seals full segments, keeps a segment
-// ready, watches the free space, removes what expired and gives space back.
+// maintain is the background work: it seals full segments and, some time after
+// the last append, what a burst left in the current one; it keeps a segment ready, watches the free space, removes what expired and gives space back.
 func (l *Log) maintain() {
 	ticker := time.NewTicker(l.o.MaintenanceInterval)
 	defer ticker.Stop()
