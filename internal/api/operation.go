@@ -86,7 +86,8 @@ func (o *Operation) Validate(in Shape) error {
 // ResourceKind says what kind of reference Operation.Resource found.
 type ResourceKind string
 
-// The kinds of resource references. All but the first two are bare names.
+// The kinds of resource references. All but the first two are bare names;
+// a function's may also be a whole or partial ARN.
 const (
 	ResourceNone           ResourceKind = ""
 	ResourceARN            ResourceKind = "arn"
@@ -95,6 +96,9 @@ const (
 	ResourceQueue          ResourceKind = "queue"
 	ResourceDeliveryStream ResourceKind = "deliverystream"
 	ResourceApplication    ResourceKind = "application"
+	ResourceDatabase       ResourceKind = "database"
+	ResourceFunction       ResourceKind = "function"
+	ResourceLogGroup       ResourceKind = "log-group"
 )
 
 // EventStream is implemented by outputs that answer with a stream of events.

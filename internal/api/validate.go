@@ -267,6 +267,22 @@ func ValidateStrings[T ~string](v *Validator, name string, list []T, min, max in
 	}
 }
 
+// ValidateNumbers checks the length of a list of numbers and that each of them
+// lies between low and high.
+func ValidateNumbers[T ~int32 | ~int64](v *Validator, name string, list []T, min, max int, low, high int64) {
+	v.ListLength(name, len(list), min, max)
+	for i, n := range list {
+		if v.Full() {
+			return
+		}
+		if n := int64(n); n < low || n > high {
+			item := name + "." + strconv.Itoa(i+1) + ".member"
+			v.Min(item, n, low)
+			v.Max(item, n, high)
+		}
+	}
+}
+
 // ValidateMap checks the size of a map of strings, its keys and its values.
 // Either rule may be nil.
 func ValidateMap[K, T ~string](v *Validator, name string, m map[K]T, min, max int, key, val *Rule) {

@@ -156,6 +156,8 @@ func TestTranslatedPatternsMeanTheSame(t *testing.T) {
 		{`jdbc:(redshift|postgresql)://((?!-)[A-Za-z0-9-]{1,63}(?<!-)\.)+(redshift(-serverless)?)\.([a-zA-Z0-9\.\-]+):\d{1,5}/[a-zA-Z0-9_$-]+`,
 			[]string{"jdbc:redshift://my-cluster.abc.redshift.amazonaws.com:5439/db", "jdbc:postgresql://a.redshift-serverless.b:1/c"},
 			[]string{"jdbc:redshift://-a.redshift.b:1/c", "jdbc:redshift://a-.redshift.b:1/c", "jdbc:redshift://redshift.b:1/c", "jdbc:redshift://" + strings.Repeat("a", 64) + ".redshift.b:1/c"}},
+		{`[\u0020-\uD7FF\uE000-\uFFFD\uD800\uDC00-\uDBFF\uDFFF\t]*`, []string{"", "a b\t", "é😀"}, []string{"\n", "\x01"}},
+		{`[\u0020-\uD7FF\uE000-\uFFFD\uD800\uDC00-\uDBFF\uDFFF\r\n\t]*`, []string{"", "a\r\n", "😀"}, []string{"\x01", "\uFFFE"}},
 		{`[\u0001-\uFFFF]*`, []string{"", "é\n"}, []string{"\x00", "😀"}},
 		{`\d{1}+:\d{12}+`, []string{"1:123456789012"}, []string{"11:123456789012", "1:12"}},
 	} {
@@ -224,13 +226,16 @@ func TestStripKeepsEverythingButProse(t *testing.T) {
 	wheel := filepath.Join(dir, "botocore.whl")
 	var b bytes.Buffer
 	z := zip.NewWriter(&b)
-	for _, name := range Models {
+	for _, m := range Models {
 		for version, text := range map[string]string{"2013-12-02": model, "2012-01-01": `{"old":true}`} {
-			w, err := z.Create("botocore/data/" + name + "/" + version + "/service-2.json.gz")
+			w, err := z.Create("botocore/data/" + m.Folder + "/" + version + "/service-2.json.gz")
 			if err != nil {
 				t.Fatal(err)
 			}
 			g := gzip.NewWriter(w)
+			if m.Operations != nil { // has to have what is kept of it
+				text = `{"operations":{"` + strings.Join(m.Operations, `":{},"`) + `":{}},"shapes":{}}`
+			}
 			if _, err := g.Write([]byte(text)); err != nil {
 				t.Fatal(err)
 			}
@@ -248,18 +253,66 @@ func TestStripKeepsEverythingButProse(t *testing.T) {
 	if err := Strip(wheel, dir); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range Models {
-		got, err := os.ReadFile(filepath.Join(dir, name+".json"))
-		if err != nil || string(got) != want {
-			t.Errorf("%s: %v\n%s", name, err, got)
+	for _, m := range Models {
+		if m.Operations != nil {
+			continue // TestStripKeepsOnlyWhatIsServed
 		}
+		got, err := os.ReadFile(filepath.Join(dir, m.Name+".json"))
+		if err != nil || string(got) != want {
+			t.Errorf("%s: %v\n%s", m.Name, err, got)
+		}
+	}
+}
+
+func TestStripKeepsOnlyWhatIsServed(t *testing.T) {
+	parse := func(text string) any {
+		v, err := parseJSON([]byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	const model = `{"metadata":{},"operations":{"A":{"input":{"shape":"AIn"},"errors":[{"shape":"E"}]},"B":{"input":{"shape":"BIn"}},"C":{"output":{"shape":"Tree"}}},` +
+		`"shapes":{"AIn":{"type":"structure","members":{"shape":{"shape":"List"}}},"BIn":{"type":"structure","members":{"x":{"shape":"Text"}}},"E":{"type":"structure","members":{},"exception":true},` +
+		`"List":{"type":"list","member":{"shape":"Text"}},"Text":{"type":"string"},"Tree":{"type":"structure","members":{"next":{"shape":"Tree"},"m":{"shape":"Map"}}},"Map":{"type":"map","key":{"shape":"Key"},"value":{"shape":"Text"}},"Key":{"type":"string"},"Stray":{"type":"string"}}}`
+	for name, c := range map[string]struct {
+		keep       []string
+		operations string
+		shapes     string
+	}{
+		"errors and lists, also behind a member called shape": {[]string{"A"}, "A", "AIn E List Text"},
+		"recursion and maps": {[]string{"C"}, "C", "Text Tree Map Key"},
+		"two":                {[]string{"C", "B"}, "B C", "BIn Text Tree Map Key"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v, err := keepOperations(parse(model), c.keep)
+			if err != nil {
+				t.Fatal(err)
+			}
+			keys := func(o object) string {
+				var names []string
+				for _, f := range o {
+					names = append(names, f.key)
+				}
+				return strings.Join(names, " ")
+			}
+			if got := keys(v.(object).obj("operations")); got != c.operations {
+				t.Errorf("operations %s, want %s", got, c.operations)
+			}
+			if got := keys(v.(object).obj("shapes")); got != c.shapes {
+				t.Errorf("shapes %s, want %s", got, c.shapes)
+			}
+		})
+	}
+	if _, err := keepOperations(parse(model), []string{"D"}); err == nil || !strings.Contains(err.Error(), "no operation D") {
+		t.Errorf("an operation that is not there: %v", err)
 	}
 }
 
 // What is in model/ has been stripped and formatted by Strip.
 func TestModelsHaveNoProse(t *testing.T) {
-	for _, name := range Models {
-		data, err := os.ReadFile("../../model/" + name + ".json")
+	for _, m := range Models {
+		data, err := os.ReadFile("../../model/" + m.Name + ".json")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -268,7 +321,13 @@ func TestModelsHaveNoProse(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !bytes.Equal(formatJSON(stripProse(v)), data) {
-			t.Errorf("%s is not as Strip leaves it", name)
+			t.Errorf("%s is not as Strip leaves it", m.Name)
+		}
+		if m.Operations == nil {
+			continue
+		}
+		if v, err = keepOperations(v, m.Operations); err != nil || !bytes.Equal(formatJSON(v), data) {
+			t.Errorf("%s is not as Strip leaves it: %v", m.Name, err)
 		}
 	}
 }

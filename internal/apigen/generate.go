@@ -63,6 +63,18 @@ var services = []service{
 	{model: "kinesis-video-media", pkg: "kinesisvideomedia", title: "Kinesis Video Streams media", prefix: "kinesisvideo", resource: videoResources},
 	{model: "kinesis-video-archived-media", pkg: "kinesisvideoarchivedmedia", title: "Kinesis Video Streams archived media", prefix: "kinesisvideo", resource: videoResources},
 	{model: "kinesis-video-signaling", pkg: "kinesisvideosignaling", title: "Kinesis Video Streams signaling", prefix: "kinesisvideo", resource: videoResources, rename: map[string]string{"Service": "SignalingService"}},
+	{
+		model: "glue", pkg: "glue", title: "Glue, of which the tables of the data catalog are kept", prefix: "glue",
+		resource: []resourceMember{{"ResourceArn", "ARN"}, {"DatabaseName", "Database"}},
+	},
+	{
+		model: "lambda", pkg: "lambda", title: "Lambda, of which functions can be called and read", prefix: "lambda",
+		resource: []resourceMember{{"FunctionName", "Function"}},
+	},
+	{
+		model: "logs", pkg: "cloudwatchlogs", title: "CloudWatch Logs, of which groups, streams and events are kept", prefix: "logs",
+		resource: []resourceMember{{"resourceArn", "ARN"}, {"logGroupIdentifier", "LogGroup"}, {"logGroupName", "LogGroup"}},
+	},
 	{model: "kinesis-video-webrtc-storage", pkg: "kinesisvideowebrtcstorage", title: "Kinesis Video Streams WebRTC storage", prefix: "kinesisvideo", resource: videoResources},
 }
 
@@ -204,7 +216,7 @@ func (g *generator) fail(format string, args ...any) {
 
 // imports that a file may need, found by the words that use them.
 var imports = []struct{ word, path string }{
-	{"context.", "context"}, {"io.", "io"}, {"maps.", "maps"}, {"slices.", "slices"}, {"strconv.", "strconv"}, {"strings.", "strings"}, {"time.", "time"},
+	{"context.", "context"}, {"io.", "io"}, {"maps.", "maps"}, {"math.", "math"}, {"slices.", "slices"}, {"strconv.", "strconv"}, {"strings.", "strings"}, {"time.", "time"},
 	{"api.", "github.com/millrace/millrace/internal/api"},
 }
 

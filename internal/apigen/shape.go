@@ -391,6 +391,10 @@ func (g *generator) validateList(path, f string, s *shape) {
 		if s.elem.constrained(map[*shape]bool{}) {
 			g.p("for i := range %s {\nif v.Full() {\nbreak\n}\nv.EnterItem(%s, i)\n%s[i].Validate(v)\nv.Leave()\n}", f, path, f)
 		}
+	case "integer", "long":
+		if s.min != "" || s.max != "" || s.elem.min != "" || s.elem.max != "" {
+			g.p("api.ValidateNumbers(v, %s, %s, %s, %s, %s, %s)", path, f, bound(s.min), bound(s.max), numberBound(s.elem.min, "math.MinInt64"), numberBound(s.elem.max, "math.MaxInt64"))
+		}
 	default:
 		if s.elem.constrained(map[*shape]bool{}) {
 			g.fail("shape %s: constraints in a list of %s", s.name, s.elem.typ)
@@ -399,6 +403,13 @@ func (g *generator) validateList(path, f string, s *shape) {
 			g.p("v.ListLength(%s, len(%s), %s, %s)", path, f, bound(s.min), bound(s.max))
 		}
 	}
+}
+
+func numberBound(s, none string) string {
+	if s == "" {
+		return none
+	}
+	return s
 }
 
 // rule is the expression of what an item, key or value must satisfy.

@@ -9,24 +9,50 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
-// Models names the models that millrace keeps, as botocore's folders spell them.
-var Models = []string{
-	"firehose",
-	"kinesis",
-	"kinesis-video-archived-media",
-	"kinesis-video-media",
-	"kinesis-video-signaling",
-	"kinesis-video-webrtc-storage",
-	"kinesisanalytics",
-	"kinesisanalyticsv2",
-	"kinesisvideo",
+// Model is one model that millrace keeps.
+type Model struct {
+	// Folder is botocore's name of it.
+	Folder string
+	// Name is its file in model/, without the extension.
+	Name string
+	// Operations are those that are served. Nil keeps the whole model; otherwise
+	// every other operation is dropped, and each shape that only those refer to.
+	Operations []string
 }
 
-// Strip takes the models out of a botocore wheel, drops all prose and writes
-// them to dir, one file a model.
+// Models lists the models that millrace keeps.
+var Models = []Model{
+	{Folder: "firehose", Name: "firehose"},
+	{Folder: "glue", Name: "glue", Operations: []string{
+		"BatchCreatePartition", "BatchDeleteTable", "CreateDatabase", "CreatePartition", "CreateTable", "DeleteDatabase",
+		"DeleteTable", "DeleteTableVersion", "GetDatabase", "GetDatabases", "GetPartition", "GetPartitions", "GetTable",
+		"GetTableVersion", "GetTableVersions", "GetTables", "GetTags", "SearchTables", "TagResource", "UntagResource",
+		"UpdateDatabase", "UpdateTable",
+	}},
+	{Folder: "kinesis", Name: "kinesis"},
+	{Folder: "kinesis-video-archived-media", Name: "kinesis-video-archived-media"},
+	{Folder: "kinesis-video-media", Name: "kinesis-video-media"},
+	{Folder: "kinesis-video-signaling", Name: "kinesis-video-signaling"},
+	{Folder: "kinesis-video-webrtc-storage", Name: "kinesis-video-webrtc-storage"},
+	{Folder: "kinesisanalytics", Name: "kinesisanalytics"},
+	{Folder: "kinesisanalyticsv2", Name: "kinesisanalyticsv2"},
+	{Folder: "kinesisvideo", Name: "kinesisvideo"},
+	{Folder: "lambda", Name: "lambda", Operations: []string{
+		"GetFunction", "GetFunctionConfiguration", "Invoke", "ListFunctions",
+	}},
+	{Folder: "logs", Name: "logs", Operations: []string{
+		"CreateLogGroup", "CreateLogStream", "DeleteLogGroup", "DeleteLogStream", "DeleteRetentionPolicy", "DescribeLogGroups",
+		"DescribeLogStreams", "FilterLogEvents", "GetLogEvents", "ListTagsForResource", "ListTagsLogGroup", "PutLogEvents",
+		"PutRetentionPolicy", "TagLogGroup", "TagResource", "UntagLogGroup", "UntagResource",
+	}},
+}
+
+// Strip takes the models out of a botocore wheel, drops all prose and what is not
+// served, and writes them to dir, one file a model.
 func Strip(wheel, dir string) error {
 	z, err := zip.OpenReader(wheel)
 	if err != nil {
@@ -43,10 +69,10 @@ func Strip(wheel, dir string) error {
 			}
 		}
 	}
-	for _, name := range Models {
-		f := newest[name]
+	for _, m := range Models {
+		f := newest[m.Folder]
 		if f == nil {
-			return fmt.Errorf("%s: no model %s", filepath.Base(wheel), name)
+			return fmt.Errorf("%s: no model %s", filepath.Base(wheel), m.Folder)
 		}
 		raw, err := readGzip(f)
 		if err != nil {
@@ -56,7 +82,13 @@ func Strip(wheel, dir string) error {
 		if err != nil {
 			return fmt.Errorf("parse %s: %w", f.Name, err)
 		}
-		if err := os.WriteFile(filepath.Join(dir, name+".json"), formatJSON(stripProse(v)), 0o644); err != nil {
+		v = stripProse(v)
+		if m.Operations != nil {
+			if v, err = keepOperations(v, m.Operations); err != nil {
+				return fmt.Errorf("filter %s: %w", f.Name, err)
+			}
+		}
+		if err := os.WriteFile(filepath.Join(dir, m.Name+".json"), formatJSON(v), 0o644); err != nil {
 			return err
 		}
 	}
@@ -100,4 +132,64 @@ func stripProse(v any) any {
 		}
 	}
 	return v
+}
+
+// keepOperations drops all operations but those named, and every shape that none
+// of them leads to.
+func keepOperations(v any, names []string) (any, error) {
+	root, ok := v.(object)
+	if !ok {
+		return nil, fmt.Errorf("not an object")
+	}
+	all, shapes := root.obj("operations"), root.obj("shapes")
+	operations := object{}
+	for _, f := range all {
+		if slices.Contains(names, f.key) {
+			operations = append(operations, f)
+		}
+	}
+	for _, name := range names {
+		if operations.get(name) == nil {
+			return nil, fmt.Errorf("no operation %s", name)
+		}
+	}
+	needed := map[string]bool{}
+	var need func(v any)
+	need = func(v any) {
+		switch v := v.(type) {
+		case object:
+			for _, f := range v {
+				if name, ok := f.value.(string); ok && f.key == "shape" {
+					if !needed[name] {
+						needed[name] = true
+						need(shapes.get(name))
+					}
+					continue
+				}
+				need(f.value)
+			}
+		case []any:
+			for _, e := range v {
+				need(e)
+			}
+		}
+	}
+	need(operations)
+	kept := object{}
+	for _, f := range shapes {
+		if needed[f.key] {
+			kept = append(kept, f)
+		}
+	}
+	out := object{}
+	for _, f := range root {
+		switch f.key {
+		case "operations":
+			f.value = operations
+		case "shapes":
+			f.value = kept
+		}
+		out = append(out, f)
+	}
+	return out, nil
 }
