@@ -24,6 +24,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/millrace/millrace/internal/outbound"
 )
 
 // Bytes is a size. It is written as a number with an optional unit: 512,
@@ -77,6 +79,10 @@ type Config struct {
 	StateDelay time.Duration `key:"state-delay" doc:"How long streams and consumers stay CREATING, UPDATING and DELETING, so that waiters can be exercised."`
 	MaxShards  int           `key:"max-shards" doc:"Open shards allowed in one account and region, whatever limits says."`
 
+	Outbound      string   `group:"Delivery" key:"outbound" one:"open,public,list" doc:"Where delivery streams and functions may connect to when a user names an address: open is everywhere but link-local and cloud metadata addresses, public leaves out loopback and private networks, list is only what outbound-allow names."`
+	OutboundAllow []string `key:"outbound-allow" doc:"Further targets for outbound: addresses, prefixes or host names, with or without a port, such as 10.1.0.0/16 or hec.example.com:8088."`
+	Secrets       string   `key:"secrets" doc:"Directory with the secrets that delivery streams name by ARN: NAME.json, or ACCOUNT/NAME.json for one account, each a JSON object of strings. Read at every use. Empty knows no secrets."`
+
 	MaxBody         Bytes         `group:"Requests" key:"max-body" doc:"Largest request body. The largest valid PutRecords needs 16MiB."`
 	BodyMemory      Bytes         `key:"body-memory" doc:"Memory that request bodies may take together; more wait for their turn."`
 	MaxConnections  int           `key:"max-connections" doc:"Open connections allowed on the API ports together."`
@@ -117,6 +123,8 @@ func Default() *Config {
 
 		Limits:    "off",
 		MaxShards: 100_000,
+
+		Outbound: "open",
 
 		MaxBody:         20 << 20,
 		BodyMemory:      256 << 20,
@@ -184,7 +192,7 @@ func (c *Config) check() error {
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		return bad("tls-cert", "tls-cert and tls-key go together; only one is set")
 	}
-	for _, f := range []struct{ key, path string }{{"tls-cert", c.TLSCert}, {"tls-key", c.TLSKey}, {"seed", c.Seed}, {"web-identity-issuers", c.WebIdentityIssuers}} {
+	for _, f := range []struct{ key, path string }{{"tls-cert", c.TLSCert}, {"tls-key", c.TLSKey}, {"seed", c.Seed}, {"web-identity-issuers", c.WebIdentityIssuers}, {"secrets", c.Secrets}} {
 		if f.path == "" {
 			continue
 		}
@@ -195,6 +203,9 @@ func (c *Config) check() error {
 			}
 			return bad(f.key, "%s: %v", f.path, err)
 		}
+	}
+	if _, err := outbound.ParsePolicy(c.Outbound, c.OutboundAllow); err != nil {
+		return bad("outbound-allow", "%v", err)
 	}
 	if _, err := ParseStreams(c.InitializeStreams, c.Region); err != nil {
 		return bad("initialize-streams", "%v", err)

@@ -76,10 +76,10 @@ func TestEverySettingTravelsThroughEverySource(t *testing.T) {
 		"max-body": "17MiB", "body-memory": "1GiB", "max-connections": "5", "max-streams": "6", "header-timeout": "1s", "idle-timeout": "2s",
 		"shutdown-timeout": "3s", "wal-segment-bytes": "32MiB", "wal-segments": "4", "low-watermark": "1", "retention-sweep": "4s",
 		"inflight-memory": "64MiB", "log-level": "debug", "log-format": "json", "access-log": "stdout", "audit-log": "stderr",
-		"metrics-streams": "1", "metrics-shards": "2",
+		"metrics-streams": "1", "metrics-shards": "2", "outbound": "public", "outbound-allow": "10.0.0.0/8,hec.example.com:8088",
 		"tls": "false", "ephemeral": "true", "repair": "true", "allow-open-network": "true", "remote-profiling": "true", "allow-unsigned-payload": "true",
 	}
-	skip := map[string]bool{"seed": true, "tls-cert": true, "tls-key": true, "web-identity-issuers": true} // must name files
+	skip := map[string]bool{"seed": true, "tls-cert": true, "tls-key": true, "web-identity-issuers": true, "secrets": true} // must name files
 	for _, o := range options {
 		if skip[o.key] {
 			continue
@@ -162,6 +162,7 @@ func TestBadEnvironmentAndFlags(t *testing.T) {
 		{"half a certificate", nil, []string{"--tls-cert=x.pem"}, `flag --tls-cert: tls-cert: tls-cert and tls-key go together; only one is set`},
 		{"streams", []string{"INITIALIZE_STREAMS=a:b"}, nil, `environment INITIALIZE_STREAMS: initialize-streams: "a:b": "b" is not a number of shards, 1 to 10000000`},
 		{"more shards than numbers", []string{"INITIALIZE_STREAMS=a:4294967297"}, nil, `environment INITIALIZE_STREAMS: initialize-streams: "a:4294967297": "4294967297" is not a number of shards, 1 to 10000000`},
+		{"outbound target", nil, []string{"--outbound=list", "--outbound-allow=10.0.0.0/33"}, `flag --outbound-allow: outbound-allow: "10.0.0.0/33" is not an allowed target; write an address, a prefix or a host name, with or without :port, such as 10.0.0.0/8 or hec.example.com:8088`},
 		{"body cap", nil, []string{"--max-body=1MiB"}, `flag --max-body: max-body: 1MiB is out of range; allowed are 16MiB to 1GiB`},
 		{"no file", []string{"MILLRACE_CONFIG=/nonexistent.yaml"}, nil, `config file /nonexistent.yaml: no such file or directory`},
 	} {
@@ -198,7 +199,7 @@ func TestDocumentsMatchTheSettings(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Default()
-	want.ExtraListen, want.TLSNames = []string{}, []string{}
+	want.ExtraListen, want.TLSNames, want.OutboundAllow = []string{}, []string{}, []string{}
 	if !equal(&l.Config, want) {
 		t.Errorf("the sample differs from the defaults: %+v", l.Config)
 	}
@@ -222,8 +223,8 @@ func TestPrintShowsOriginsAndReadsBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	again.ExtraListen = nil
-	if l.ExtraListen = nil; !equal(&l.Config, &again.Config) {
+	again.ExtraListen, again.OutboundAllow = nil, nil
+	if l.ExtraListen, l.OutboundAllow = nil, nil; !equal(&l.Config, &again.Config) {
 		t.Errorf("printed settings read back as %+v", again.Config)
 	}
 }
