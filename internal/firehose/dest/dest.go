@@ -61,6 +61,13 @@ type Field struct {
 	Value any // string, int64, float64, bool, nil or []Field for an object
 }
 
+// Annotator is implemented by destinations whose failure records say more about
+// every record, whatever went wrong: EventId, dataId. The fields come before
+// those of Failure.Fields.
+type Annotator interface {
+	FailureFields(r *record.Record) []Field
+}
+
 // Error is an attempt that failed as a whole.
 type Error struct {
 	Code, Message string
