@@ -100,6 +100,9 @@ var imports = []struct{ from, to, why string }{
 	{"internal/logs", "internal/shardlog", "events live in shard logs"},
 	{"internal/logs", "internal/shardlog/driver", "shard logs speak in the driver's types"},
 	{"internal/metrics", "internal/firehose/...", "the registry implements what deliveries report to"},
+	{"internal/analytics/plan", "internal/analytics/sql", "what is written is given its meaning"},
+	{"internal/analytics/run", "internal/analytics/plan", "plans are run"},
+	{"internal/analytics/run", "internal/analytics/sql", "plans speak in types of the language"},
 	{"internal/keyring", "internal/meta", "wrapped keys are metadata"},
 	{"internal/keyring", "internal/vfs", "the master key is a file"},
 
