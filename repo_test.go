@@ -79,6 +79,7 @@ var imports = []struct{ from, to, why string }{
 	{"internal/firehose/process", "internal/aggregate", "aggregated records are opened"},
 	{"internal/firehose/dest/...", "internal/firehose/naming", "objects are named by prefix expressions"},
 	{"internal/firehose/dest/...", "internal/firehose/compress", "objects are compressed"},
+	{"internal/firehose/dest/...", "internal/firehose/dest/payload", "batches become bodies of requests"},
 	{"internal/firehose/dest/...", "internal/firehose/dest/s3", "destinations stage objects"},
 	{"internal/firehose/dest/...", "internal/sigv4", "requests to search domains are signed"},
 	{"internal/firehose/convert/...", "internal/firehose/convert/...", "formats share schemas and values"},
