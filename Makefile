@@ -22,7 +22,8 @@ run: ## a server on the default ports, its data in ./data
 test: check unit conformance reliability ## everything that must be green
 
 unit: ## tests of the main module, with the race detector
-	go test -race -timeout 10m ./...
+	scripts/install postgres opensearch
+	PEERS=required go test -race -timeout 10m ./...
 	cd bench && go vet ./... && go test ./...
 
 conformance: build ## official SDKs against the binary (needs Python, Node.js, Java and Maven)
