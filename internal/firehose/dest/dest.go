@@ -68,6 +68,14 @@ type Annotator interface {
 	FailureFields(r *record.Record) []Field
 }
 
+// Abandoner is implemented by destinations that keep what they were given when
+// delivery gives up on it, so that no failure records need to be written: staged
+// objects with a manifest that can be loaded by hand. With a nil error the batch
+// is over; otherwise Abandon is called again later.
+type Abandoner interface {
+	Abandon(ctx context.Context, b *record.Batch, cause error) (Result, error)
+}
+
 // Error is an attempt that failed as a whole.
 type Error struct {
 	Code, Message string
