@@ -89,7 +89,7 @@ var imports = []struct{ from, to, why string }{
 	{"internal/objects/...", "internal/objects", "stores have one contract"},
 	{"internal/objects/...", "internal/iam", "buckets are guarded by policies"},
 	{"internal/objects/...", "internal/sigv4", "requests are signed"},
-	{"internal/objects/...", "internal/meta", "buckets and objects are metadata"},
+	{"internal/objects", "internal/objects/...", "the embedded store stands on its index"},
 	{"internal/objects/...", "internal/vfs", "the only door to the file system"},
 	{"internal/functions/...", "internal/api", "requests are calls"},
 	{"internal/functions/...", "internal/functions", "invokers have one contract"},
