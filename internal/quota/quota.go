@@ -35,12 +35,13 @@ const (
 	Iterator              // a GetShardIterator call on a shard
 	Subscribe             // a SubscribeToShard call of a consumer on a shard
 	Control               // any other call, by account or stream
+	Deliver               // a record put to a delivery stream
 	kinds
 )
 
 // String is the label that metrics use.
 func (k Kind) String() string {
-	return [...]string{"write", "read", "iterator", "subscribe", "control"}[k]
+	return [...]string{"write", "read", "iterator", "subscribe", "control", "deliver"}[k]
 }
 
 // Rate is a number a second. Zero means unlimited.
@@ -55,6 +56,7 @@ type Limits struct {
 	Iterators    Rate // GetShardIterator calls a second on a shard
 	Subscribes   Rate // SubscribeToShard calls a second of one consumer on one shard
 	FanOutBytes  Rate // bytes a second to one consumer from one shard
+	Delivery     DeliveryLimits
 	Control      map[string]ControlLimit
 }
 
@@ -78,6 +80,7 @@ func Published() Limits {
 		WriteRecords: 1000, WriteBytes: 1 << 20,
 		ReadCalls: 5, ReadBytes: 2 << 20,
 		Iterators: 5, Subscribes: 1, FanOutBytes: 2 << 20,
+		Delivery: PublishedDelivery(),
 		Control: map[string]ControlLimit{
 			"DescribeStream":         {10, PerAccount},
 			"DescribeStreamSummary":  {20, PerAccount},
@@ -102,6 +105,10 @@ func Published() Limits {
 		"PutResourcePolicy", "GetResourcePolicy", "DeleteResourcePolicy",
 		"DescribeAccountSettings", "UpdateAccountSettings",
 		"CreateChannel", "DescribeChannel", "ListChannels", "UpdateChannel", "DeleteChannel",
+
+		"CreateDeliveryStream", "DeleteDeliveryStream", "DescribeDeliveryStream", "ListDeliveryStreams", "UpdateDestination",
+		"StartDeliveryStreamEncryption", "StopDeliveryStreamEncryption",
+		"TagDeliveryStream", "UntagDeliveryStream", "ListTagsForDeliveryStream",
 	} {
 		l.Control[name] = ControlLimit{5, PerAccount}
 	}
@@ -123,9 +130,10 @@ type Limiter struct {
 	seed    maphash.Seed
 	counts  [kinds]struct{ allowed, exceeded atomic.Uint64 }
 
-	shards    [partitions]table[uint64, *block]
-	consumers [partitions]table[consumerKey, consumer]
-	control   [partitions]table[controlKey, single]
+	shards     [partitions]table[uint64, *block]
+	consumers  [partitions]table[consumerKey, consumer]
+	deliveries [partitions]table[uint64, delivery]
+	control    [partitions]table[controlKey, single]
 }
 
 const (
@@ -473,7 +481,7 @@ func (l *Limiter) Counts() map[Kind]Count {
 func (l *Limiter) Buckets() int {
 	n := 0
 	for i := range partitions {
-		n += l.consumers[i].len() + l.control[i].len()
+		n += l.consumers[i].len() + l.control[i].len() + l.deliveries[i].len()
 		t := &l.shards[i]
 		t.mu.Lock()
 		for _, b := range t.buckets {
@@ -495,6 +503,7 @@ func (l *Limiter) Sweep() {
 	for i := range partitions {
 		l.shards[i].sweep(now)
 		l.consumers[i].sweep(now)
+		l.deliveries[i].sweep(now)
 		l.control[i].sweep(now)
 	}
 }

@@ -303,6 +303,10 @@ func (x *exchange) conditionValues() map[string][]string {
 
 // tooFast is the refusal of a call above its operation's rate.
 func (x *exchange) tooFast(resource string) error {
+	// Services other than Data Streams say it in the words of all services.
+	if x.call.Operation.Service.SigningName != "kinesis" {
+		return &api.FrontError{Code: api.CodeThrottling, Message: "Rate exceeded", Status: http.StatusBadRequest}
+	}
 	text := "Rate exceeded for account " + x.call.Account + "."
 	if resource != "" {
 		name := resource[strings.LastIndexByte(resource, '/')+1:]
