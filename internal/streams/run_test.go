@@ -1,7 +1,10 @@
 package streams
 
 import (
+	"bytes"
 	"context"
+	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -164,4 +167,28 @@ func TestOnDemandStreamsGrow(t *testing.T) {
 		t.Errorf("%d shards after idle minutes", n)
 	}
 	checkTiling(t, r.get("s"))
+}
+
+// A sweep that meets a stream which is being deleted has nothing to complain
+// about; a shard that a living stream has lost is another matter.
+func TestTrimmingAStreamThatIsDeletedMeanwhile(t *testing.T) {
+	var log bytes.Buffer
+	r := newRig(t, func(o *Options) { o.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+	r.create("gone", 1)
+	r.create("lost", 1)
+	gone, lost := r.lookup(testAccount, testRegion, "gone"), r.lookup(testAccount, testRegion, "lost")
+	if _, err := r.DeleteStream(t.Context(), r.call(), &kinesis.DeleteStreamInput{StreamName: api.Ptr("gone")}); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.log.Delete(t.Context(), gone.shards[0].log, lost.shards[0].log); err != nil {
+		t.Fatal(err)
+	}
+	r.trimAll(t.Context(), []*stream{gone})
+	if log.Len() > 0 {
+		t.Errorf("a deleted stream: %s", &log)
+	}
+	r.trimAll(t.Context(), []*stream{lost})
+	if !strings.Contains(log.String(), "no such shard") {
+		t.Errorf("a lost shard goes unnoticed: %q", &log)
+	}
 }

@@ -2,6 +2,7 @@ package streams
 
 import (
 	"context"
+	"errors"
 
 	"github.com/millrace/millrace/internal/meta"
 	"github.com/millrace/millrace/internal/shardlog/driver"
@@ -13,14 +14,24 @@ const trimBatch = 1000
 // trim gives back what has expired. Nobody can see any of it: the trim horizon
 // decides what is visible, exactly and without waiting for this.
 func (s *Service) trim(ctx context.Context) {
-	for _, st := range s.registry.all() {
+	s.trimAll(ctx, s.registry.all())
+}
+
+func (s *Service) trimAll(ctx context.Context, all []*stream) {
+	for _, st := range all {
 		if ctx.Err() != nil {
 			return
 		}
 		if !st.readable() {
 			continue
 		}
-		if err := s.trimStream(ctx, st); err != nil && ctx.Err() == nil {
+		err := s.trimStream(ctx, st)
+		if errors.Is(err, driver.ErrNotFound) {
+			if now := s.current(st); now == nil || !now.readable() {
+				continue // deleted meanwhile, logs first
+			}
+		}
+		if err != nil && ctx.Err() == nil {
 			s.logger.Error("trim a stream", "stream", st.name, "error", err)
 		}
 	}
