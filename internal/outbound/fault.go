@@ -114,3 +114,20 @@ func Explain(err error) Fault {
 	}
 	return Other
 }
+
+// Plain is the text of an error in one line of valid UTF-8, at most 500 bytes
+// long, without the URL that an http.Client puts before it: that may hold a token.
+func Plain(err error) string {
+	var e *url.Error
+	if errors.As(err, &e) {
+		err = e.Err
+	}
+	text := err.Error()
+	text = strings.Map(func(r rune) rune {
+		if r < ' ' {
+			return ' '
+		}
+		return r
+	}, text[:min(len(text), 500)])
+	return strings.ToValidUTF8(text, "")
+}

@@ -32,7 +32,6 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -365,25 +364,7 @@ func (a *attempt) broken(err error) error {
 	default:
 		code, message = "HttpEndpoint.ConnectionFailed", "The endpoint cannot be connected to"
 	}
-	return &dest.Error{Code: code, Message: message + ": " + plain(err), Err: err}
-}
-
-// plain is an error's text without the URL, which may hold a token.
-func plain(err error) string {
-	var e *url.Error
-	if errors.As(err, &e) {
-		err = e.Err
-	}
-	text := err.Error()
-	if len(text) > 500 {
-		text = text[:500]
-	}
-	return strings.ToValidUTF8(strings.Map(func(r rune) rune {
-		if r < ' ' {
-			return ' '
-		}
-		return r
-	}, text), "�")
+	return &dest.Error{Code: code, Message: message + ": " + outbound.Plain(err), Err: err}
 }
 
 // requestBody is the encoded form of a part.
