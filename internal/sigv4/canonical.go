@@ -132,6 +132,14 @@ func wirePath(r *http.Request) string {
 	return p
 }
 
+// unescapePath decodes percent signs and nothing else: in a path a plus is one.
+func unescapePath(p string) string {
+	if strings.IndexByte(p, '+') < 0 {
+		return unescape(p)
+	}
+	return unescape(strings.ReplaceAll(p, "+", "%2B"))
+}
+
 // cleanPath removes what the signing rules call redundant. Some signers do,
 // others sign the path as it is.
 func cleanPath(p string) string {

@@ -30,7 +30,7 @@ const (
 	terminator      = "aws4_request"
 	timeLayout      = "20060102T150405Z"
 	dateLayout      = "20060102"
-	unsignedPayload = "UNSIGNED-PAYLOAD"
+	unsignedPayload = UnsignedPayload
 
 	// maxSignedHeaders bounds the canonical text: every name may bring a
 	// header's whole value into it. Real clients sign fewer than twenty.
@@ -39,6 +39,15 @@ const (
 	maxEchoBytes = 4 << 10
 	// maxExpires is the longest life of a presigned address.
 	maxExpires = 7 * 24 * time.Hour
+)
+
+// What may be declared in place of a body's hash. The streaming forms are of the
+// object protocol only: the body then comes in chunks.
+const (
+	UnsignedPayload          = "UNSIGNED-PAYLOAD"
+	StreamingPayload         = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"
+	StreamingPayloadTrailer  = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER"
+	StreamingUnsignedTrailer = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
 )
 
 // Credentials sign a request.
@@ -72,11 +81,27 @@ var (
 type Error struct {
 	Code    string
 	Message string
+	// Reason is set where protocols have codes of their own for it.
+	Reason Reason
 	// Detail is the canonical request and the string to sign of a signature
 	// that does not match, with the session token left out. It helps whoever
 	// reads the server's log and must not be sent to the client.
 	Detail string
 }
+
+// Reason is what a refusal was about.
+type Reason uint8
+
+// The reasons that are told apart; all others are ReasonOther.
+const (
+	ReasonOther    Reason = iota
+	ReasonMismatch        // the signature is another
+	ReasonExpired         // the request's time is past
+	ReasonEarly           // the request's time is to come
+	ReasonScope           // the credential scope names something else
+	ReasonUnsigned        // something that must be signed is not
+	ReasonPayload         // the payload's declaration is missing or malformed
+)
 
 // Error implements error.
 func (e *Error) Error() string { return e.Code + ": " + e.Message }
@@ -100,12 +125,17 @@ type Result struct {
 	Time          time.Time
 	SignedHeaders []string // as listed
 	Query         bool     // the query form was used
+	// Payload is what the signature says of the body, for a request of the object
+	// protocol that has been verified: a SHA-256 in hexadecimal, UnsignedPayload,
+	// or one of the streaming forms.
+	Payload string
 
 	terminator string
 	timeText   string
 	signature  string
 	expires    time.Duration // 0: none given
 	query      query
+	key        [sha256.Size]byte // of the scope; once verified
 }
 
 // Options of a Verifier. The zero value is usable.
@@ -127,6 +157,11 @@ type Request struct {
 	// EmptyPayload accepts a signature over no payload, for operations whose
 	// body is endless (PutMedia).
 	EmptyPayload bool
+	// Objects applies the rules of the object protocol (S3): the path is encoded
+	// once and never cleaned, every X-Amz header is signed, and the body is not
+	// looked at here: whoever reads it holds it to Result.Payload, chunk by chunk
+	// with Result.Chunks where it is signed that way.
+	Objects bool
 	// Sum returns the SHA-256 of the body. It is called at most once, and not
 	// at all if the payload is unsigned or an earlier check fails.
 	Sum func() [sha256.Size]byte

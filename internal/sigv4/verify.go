@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -31,7 +32,7 @@ func (v *Verifier) Verify(r *http.Request, want Request) (*Result, error) {
 	if err := res.checkScope(want.Service); err != nil {
 		return nil, err
 	}
-	if err := res.checkSigned(r); err != nil {
+	if err := res.checkSigned(r, want.Objects); err != nil {
 		return nil, err
 	}
 	secret, err := v.keys.Secret(res.AccessKey, res.Token)
@@ -53,9 +54,10 @@ func (v *Verifier) Verify(r *http.Request, want Request) (*Result, error) {
 	if !cached {
 		key = deriveKey(secret, res.Date, res.Region, res.Service)
 	}
-	if err := res.checkSignature(r, key[:], payload, want.EmptyPayload); err != nil {
+	if err := res.checkSignature(r, key[:], payload, want); err != nil {
 		return nil, err
 	}
+	res.Payload, res.key = payload, key
 	// Only scopes that a key's owner has signed are remembered, so that nobody
 	// else can push them out.
 	if !cached {
@@ -71,7 +73,7 @@ func (res *Result) checkScope(service string) error {
 	case !validRegion(res.Region):
 		return invalid("Credential should be scoped to a valid region, not '" + echo(res.Region) + "'.")
 	case service != "" && res.Service != service:
-		return invalid("Credential should be scoped to correct service: '" + service + "'.")
+		return &Error{Code: api.CodeInvalidSignature, Message: "Credential should be scoped to correct service: '" + service + "'.", Reason: ReasonScope}
 	case res.Date != res.timeText[:len(dateLayout)]:
 		return invalid("Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: '" +
 			echo(res.Date) + "' != '" + res.timeText[:len(dateLayout)] + "', from '" + res.timeText + "'.")
@@ -95,7 +97,7 @@ func validRegion(s string) bool {
 
 // checkSigned demands the headers without which a signature would be good for
 // another server or another operation.
-func (res *Result) checkSigned(r *http.Request) error {
+func (res *Result) checkSigned(r *http.Request, objects bool) error {
 	host, target := false, len(r.Header["X-Amz-Target"]) == 0
 	for _, name := range res.SignedHeaders {
 		switch {
@@ -111,6 +113,19 @@ func (res *Result) checkSigned(r *http.Request) error {
 	if !target {
 		return invalid("'X-Amz-Target' must be a 'SignedHeader' in the AWS Authorization.")
 	}
+	if !objects {
+		return nil
+	}
+	// In this protocol a header decides what a request does: one that was added
+	// to a presigned address could make it another.
+	for name := range r.Header {
+		if !strings.HasPrefix(name, "X-Amz-") || res.Query && name == "X-Amz-Content-Sha256" {
+			continue
+		}
+		if !slices.ContainsFunc(res.SignedHeaders, func(signed string) bool { return strings.EqualFold(signed, name) }) {
+			return &Error{Code: api.CodeInvalidSignature, Message: "There were headers present in the request which were not signed", Reason: ReasonUnsigned}
+		}
+	}
 	return nil
 }
 
@@ -121,14 +136,18 @@ func (res *Result) checkClock(now time.Time, window time.Duration) error {
 		late = res.expires
 	}
 	if earliest := now.Add(-late); res.Time.Before(earliest.Truncate(time.Second)) {
-		return invalid("Signature expired: " + res.timeText + " is now earlier than " + earliest.Format(timeLayout) +
-			" (" + now.Format(timeLayout) + " - " + span(late) + ")")
+		return clock(ReasonExpired, "Signature expired: "+res.timeText+" is now earlier than "+earliest.Format(timeLayout)+
+			" ("+now.Format(timeLayout)+" - "+span(late)+")")
 	}
 	if latest := now.Add(window); res.Time.After(latest) {
-		return invalid("Signature not yet current: " + res.timeText + " is still later than " + latest.Format(timeLayout) +
-			" (" + now.Format(timeLayout) + " + " + span(window) + ")")
+		return clock(ReasonEarly, "Signature not yet current: "+res.timeText+" is still later than "+latest.Format(timeLayout)+
+			" ("+now.Format(timeLayout)+" + "+span(window)+")")
 	}
 	return nil
+}
+
+func clock(reason Reason, text string) error {
+	return &Error{Code: api.CodeInvalidSignature, Message: text, Reason: reason}
 }
 
 func span(d time.Duration) string {
@@ -143,6 +162,9 @@ func (v *Verifier) payload(r *http.Request, res *Result, want Request) (string, 
 	declared := first(r.Header["X-Amz-Content-Sha256"])
 	if declared == "" && res.Query {
 		declared = res.query.get("X-Amz-Content-Sha256")
+	}
+	if want.Objects {
+		return objectPayload(res, declared)
 	}
 	for _, coding := range r.Header["Content-Encoding"] {
 		if strings.Contains(strings.ToLower(coding), "aws-chunked") {
@@ -186,17 +208,37 @@ func (v *Verifier) payload(r *http.Request, res *Result, want Request) (string, 
 	return hex.EncodeToString(sum[:]), nil
 }
 
+// objectPayload is payload for the object protocol.
+func objectPayload(res *Result, declared string) (string, error) {
+	switch declared {
+	case UnsignedPayload, StreamingPayload, StreamingPayloadTrailer, StreamingUnsignedTrailer:
+		return declared, nil
+	case "":
+		if res.Query {
+			return UnsignedPayload, nil
+		}
+		return "", &Error{Code: api.CodeInvalidSignature, Message: "Missing required header for this request: x-amz-content-sha256", Reason: ReasonPayload}
+	}
+	var sum [sha256.Size]byte
+	if len(declared) == hex.EncodedLen(len(sum)) {
+		if _, err := hex.Decode(sum[:], []byte(declared)); err == nil {
+			return declared, nil
+		}
+	}
+	return "", &Error{Code: api.CodeInvalidSignature, Message: "x-amz-content-sha256 must be UNSIGNED-PAYLOAD, STREAMING-AWS4-HMAC-SHA256-PAYLOAD, STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER, STREAMING-UNSIGNED-PAYLOAD-TRAILER or a valid sha256 value.", Reason: ReasonPayload}
+}
+
 const emptyHash = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 // checkSignature tries the readings that well-behaved clients sign.
-func (res *Result) checkSignature(r *http.Request, key []byte, payload string, empty bool) error {
+func (res *Result) checkSignature(r *http.Request, key []byte, payload string, want Request) error {
 	var given [sha256.Size]byte
 	wellFormed := len(res.signature) == hex.EncodedLen(len(given))
 	if wellFormed {
 		_, err := hex.Decode(given[:], []byte(res.signature))
 		wellFormed = err == nil
 	}
-	if empty && payload == "" {
+	if want.EmptyPayload && payload == "" {
 		payload = emptyHash
 	}
 	s := scratches.Get().(*scratch)
@@ -209,7 +251,11 @@ func (res *Result) checkSignature(r *http.Request, key []byte, payload string, e
 		forms[n].dropToken = true
 		n++
 	}
-	if needsCleaning(forms[0].path) {
+	if want.Objects {
+		for i := range n {
+			forms[i].path = unescapePath(forms[i].path)
+		}
+	} else if needsCleaning(forms[0].path) {
 		clean := cleanPath(forms[0].path)
 		for i := range n {
 			forms[n+i] = forms[i]
@@ -233,7 +279,7 @@ func (res *Result) checkSignature(r *http.Request, key []byte, payload string, e
 		detail = strings.ReplaceAll(detail, res.Token, "(session token)")
 		detail = strings.ReplaceAll(detail, encode(res.Token), "(session token)")
 	}
-	return &Error{Code: api.CodeInvalidSignature, Message: mismatchText, Detail: strings.ToValidUTF8(detail, "�")}
+	return &Error{Code: api.CodeInvalidSignature, Message: mismatchText, Reason: ReasonMismatch, Detail: strings.ToValidUTF8(detail, "�")}
 }
 
 // The two halves of HMAC-SHA256 (RFC 2104), for messages that can have the key's

@@ -87,6 +87,7 @@ type Mux struct {
 	options Options
 	targets map[string]*endpoint // by X-Amz-Target
 	routes  []route
+	streams []streamRoute
 	memory  *semaphore.Weighted
 	// smallMemory is for bodies up to smallBody.
 	smallMemory *semaphore.Weighted
@@ -107,6 +108,11 @@ type endpoint struct {
 
 type route struct {
 	match   func(r *http.Request, body []byte) bool
+	handler CallHandler
+}
+
+type streamRoute struct {
+	match   func(r *http.Request) bool
 	handler CallHandler
 }
 
@@ -150,6 +156,14 @@ func (m *Mux) Register(s *api.Service, a Authorizer, bindings []api.Binding) {
 // request came over TLS.
 func (m *Mux) Route(match func(r *http.Request, body []byte) bool, h CallHandler) {
 	m.routes = append(m.routes, route{match, h})
+}
+
+// RouteStream is Route for bodies that may be larger than memory: what matches,
+// by its head alone, is handed over before its body has been read, and comes
+// before every Route. The body's length is the handler's to bound. A body, or a
+// reply, that does not move for a while ends the exchange.
+func (m *Mux) RouteStream(match func(r *http.Request) bool, h CallHandler) {
+	m.streams = append(m.streams, streamRoute{match, h})
 }
 
 // Drain ends event streams after the event being sent. Requests are served on.

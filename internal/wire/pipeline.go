@@ -55,6 +55,14 @@ func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (x *exchange) run() {
 	m, r := x.mux, x.r
 
+	// Bodies larger than memory are read by whom they concern.
+	for _, route := range m.streams {
+		if route.match(r) {
+			x.handStream(route.handler)
+			return
+		}
+	}
+
 	// 1. The body is read, whatever comes of it: a reply before the end of the
 	// body costs the connection.
 	if err := m.readBody(x.w, r, &x.body); err != nil {
