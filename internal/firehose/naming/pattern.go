@@ -111,8 +111,10 @@ func quotedText(s string) (text string, length int, err error) {
 func (f field) valid() error {
 	most := 0
 	switch f.letter {
-	case 'y', 'u', 'Y', 'A', 'n', 'N', 'g':
+	case 'y', 'u', 'A', 'n', 'N', 'g':
 		most = 19
+	case 'Y':
+		most = MaxEvaluated
 	case 'S':
 		most = 9
 	case 'M', 'L', 'Q', 'q', 'E', 'e', 'G', 'Z', 'X', 'x':
