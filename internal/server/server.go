@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/millrace/millrace/internal/api/kinesis"
+	"github.com/millrace/millrace/internal/catalog"
 	"github.com/millrace/millrace/internal/certs"
 	"github.com/millrace/millrace/internal/config"
 	"github.com/millrace/millrace/internal/iam"
@@ -65,6 +66,7 @@ type Server struct {
 	keyring   *keyring.Ring
 	directory *iam.Directory
 	streams   *streams.Service
+	catalog   *catalog.Service
 	limiter   *quota.Limiter
 	authority *certs.Authority // nil with the operator's certificate
 	mux       *wire.Mux
@@ -119,6 +121,7 @@ func Open(ctx context.Context, o Options) (_ *Server, err error) {
 		s.openDirectory,
 		s.openStreams,
 		s.openWire,
+		s.openCatalog,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err

@@ -1,0 +1,43 @@
+package server
+
+import (
+	"context"
+	"errors"
+
+	"github.com/millrace/millrace/internal/api"
+	"github.com/millrace/millrace/internal/api/glue"
+	"github.com/millrace/millrace/internal/catalog"
+	"github.com/millrace/millrace/internal/firehose/convert"
+)
+
+// openCatalog serves databases and tables.
+func (s *Server) openCatalog(context.Context) error {
+	s.catalog = catalog.New(catalog.Options{Meta: s.meta, Now: s.options.Now})
+	s.mux.Register(glue.Service, s.catalog, glue.Bind(s.catalog))
+	return nil
+}
+
+// schemas is the catalog as format conversion sees it.
+type schemas struct{ tables catalog.Tables }
+
+func (c schemas) Schema(ctx context.Context, t convert.Table) (*convert.Schema, error) {
+	table, err := c.tables.Table(ctx, t.Account, t.Region, t.Database, t.Name, t.Version)
+	if err != nil {
+		var missing *glue.EntityNotFoundException
+		var modelled api.Error
+		switch {
+		case errors.As(err, &missing):
+			return nil, &convert.SchemaError{Code: "EntityNotFound", Message: missing.Message}
+		case errors.As(err, &modelled) && t.Version != "" && t.Version != convert.Latest:
+			return nil, &convert.SchemaError{Code: "InvalidVersionId", Message: modelled.ErrorMessage()}
+		case errors.As(err, &modelled):
+			return nil, &convert.SchemaError{Code: "InvalidInput", Message: modelled.ErrorMessage()}
+		}
+		return nil, err
+	}
+	schema := &convert.Schema{Version: table.Version}
+	for _, c := range table.Columns {
+		schema.Columns = append(schema.Columns, convert.Column{Name: c.Name, Type: c.Type})
+	}
+	return schema, nil
+}
