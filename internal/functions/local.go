@@ -289,16 +289,20 @@ func (l *local) invoke(ctx context.Context, c call) (Answer, error) {
 
 // run finds a process for a call and has it served.
 func (l *local) run(ctx context.Context, c call) (Answer, error) {
-	w, paused, err := l.take(ctx, c)
-	if err != nil {
-		return Answer{}, err
+	for {
+		w, paused, err := l.take(ctx, c)
+		if err != nil {
+			return Answer{}, err
+		}
+		if w == nil {
+			return paused, nil
+		}
+		answer, err := w.serve(ctx, c)
+		l.give(w, answer)
+		if !errors.Is(err, errGone) {
+			return answer, err
+		}
 	}
-	if w == nil {
-		return paused, nil
-	}
-	answer, err := w.serve(ctx, c)
-	l.give(w, answer)
-	return answer, err
 }
 
 // take gets a process for a call: a warm one, or a new one. If the function keeps

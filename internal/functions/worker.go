@@ -242,8 +242,12 @@ func (w *worker) started() (initialised, served bool) {
 	return w.initTook > 0, w.current != nil
 }
 
+// errGone is a process that served other calls and ended before it took this one.
+var errGone = errors.New("the process has ended")
+
 // serve has the process handle one call. It returns when the call is over; ctx
-// ends only the wait for a process that is not ready.
+// ends only the wait for a process that is not ready. With errGone another process
+// may have the call.
 func (w *worker) serve(ctx context.Context, c call) (Answer, error) {
 	w.mu.Lock()
 	cold := w.initTook == 0
@@ -263,6 +267,9 @@ func (w *worker) serve(ctx context.Context, c call) (Answer, error) {
 		case w.events <- e:
 			handed = true
 		case <-w.dead:
+			if _, served := w.started(); served {
+				return Answer{}, errGone
+			}
 			return w.stillborn(c), nil
 		case <-memory.C:
 			w.checkMemory()
