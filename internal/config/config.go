@@ -83,6 +83,16 @@ type Config struct {
 	OutboundAllow []string `key:"outbound-allow" doc:"Further targets for outbound: addresses, prefixes or host names, with or without a port, such as 10.1.0.0/16 or hec.example.com:8088."`
 	Secrets       string   `key:"secrets" doc:"Directory with the secrets that delivery streams name by ARN: NAME.json, or ACCOUNT/NAME.json for one account, each a JSON object of strings. Read at every use. Empty knows no secrets."`
 
+	Destinations       string        `key:"destinations" doc:"File with destinations of delivery streams that the API has no words for, changes to those that it names, and where the brokers of MSK clusters are. Empty has none."`
+	MaxDeliveryStreams int           `key:"max-delivery-streams" doc:"Delivery streams allowed in one account and region, whatever limits says."`
+	DeliveryMemory     Bytes         `key:"delivery-memory" doc:"Memory that the buffers of all delivery streams may take together; beyond it the largest go to disk."`
+	DeliveryRetention  time.Duration `key:"delivery-retention" doc:"How long records that were put to a delivery stream are kept for delivery."`
+	DeliveryQuota      Bytes         `key:"delivery-quota" doc:"Undelivered data that one delivery stream may hold; beyond it puts are refused with a retryable error. 0 leaves it to low-watermark."`
+	DeliveryDrain      time.Duration `key:"delivery-drain" doc:"Time given to buffered records at the end of the server. What is left is delivered after the next start."`
+	DrainOnDelete      bool          `key:"drain-on-delete" doc:"Deliver what a delivery stream holds before it is deleted. The service throws it away."`
+	ContentEncoding    bool          `key:"content-encoding" doc:"Send the header Content-Encoding with compressed objects, as the service does. Readers that honour it see gzip objects unpacked."`
+	LogsPrincipals     []string      `key:"logs-principal" doc:"ARNs, or their beginnings before a star, of those who count as CloudWatch Logs: only they may put to delivery streams that decompress. None means everybody."`
+
 	MaxBody         Bytes         `group:"Requests" key:"max-body" doc:"Largest request body. The largest valid PutRecords needs 16MiB."`
 	BodyMemory      Bytes         `key:"body-memory" doc:"Memory that request bodies may take together; more wait for their turn."`
 	MaxConnections  int           `key:"max-connections" doc:"Open connections allowed on the API ports together."`
@@ -124,7 +134,12 @@ func Default() *Config {
 		Limits:    "off",
 		MaxShards: 100_000,
 
-		Outbound: "open",
+		Outbound:           "open",
+		MaxDeliveryStreams: 5000,
+		DeliveryMemory:     128 << 20,
+		DeliveryRetention:  24 * time.Hour,
+		DeliveryDrain:      5 * time.Second,
+		ContentEncoding:    true,
 
 		MaxBody:         20 << 20,
 		BodyMemory:      256 << 20,
@@ -192,7 +207,7 @@ func (c *Config) check() error {
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		return bad("tls-cert", "tls-cert and tls-key go together; only one is set")
 	}
-	for _, f := range []struct{ key, path string }{{"tls-cert", c.TLSCert}, {"tls-key", c.TLSKey}, {"seed", c.Seed}, {"web-identity-issuers", c.WebIdentityIssuers}, {"secrets", c.Secrets}} {
+	for _, f := range []struct{ key, path string }{{"tls-cert", c.TLSCert}, {"tls-key", c.TLSKey}, {"seed", c.Seed}, {"web-identity-issuers", c.WebIdentityIssuers}, {"secrets", c.Secrets}, {"destinations", c.Destinations}} {
 		if f.path == "" {
 			continue
 		}
@@ -215,6 +230,9 @@ func (c *Config) check() error {
 		got, min, to int64
 	}{
 		{"max-shards", int64(c.MaxShards), 1, 10_000_000},
+		{"max-delivery-streams", int64(c.MaxDeliveryStreams), 1, 1_000_000},
+		{"delivery-memory", int64(c.DeliveryMemory), 8 << 20, 1 << 40},
+		{"delivery-quota", int64(c.DeliveryQuota), 0, 1 << 50},
 		{"max-body", int64(c.MaxBody), 16 << 20, 1 << 30},
 		{"body-memory", int64(c.BodyMemory), int64(c.MaxBody), 1 << 40},
 		{"max-connections", int64(c.MaxConnections), 1, 1 << 20},
@@ -240,6 +258,8 @@ func (c *Config) check() error {
 	}{
 		{"clock-window", c.ClockWindow, time.Second, 24 * time.Hour},
 		{"state-delay", c.StateDelay, 0, time.Hour},
+		{"delivery-retention", c.DeliveryRetention, time.Minute, 365 * 24 * time.Hour},
+		{"delivery-drain", c.DeliveryDrain, 0, time.Hour},
 		{"header-timeout", c.HeaderTimeout, 100 * time.Millisecond, time.Hour},
 		{"idle-timeout", c.IdleTimeout, time.Second, 24 * time.Hour},
 		{"shutdown-timeout", c.ShutdownTimeout, 0, time.Hour},

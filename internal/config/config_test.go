@@ -77,9 +77,11 @@ func TestEverySettingTravelsThroughEverySource(t *testing.T) {
 		"shutdown-timeout": "3s", "wal-segment-bytes": "32MiB", "wal-segments": "4", "low-watermark": "1", "retention-sweep": "4s",
 		"inflight-memory": "64MiB", "log-level": "debug", "log-format": "json", "access-log": "stdout", "audit-log": "stderr",
 		"metrics-streams": "1", "metrics-shards": "2", "outbound": "public", "outbound-allow": "10.0.0.0/8,hec.example.com:8088",
+		"max-delivery-streams": "8", "delivery-memory": "16MiB", "delivery-retention": "2h0m0s", "delivery-quota": "1GiB", "delivery-drain": "6s",
+		"drain-on-delete": "true", "content-encoding": "false", "logs-principal": "arn:aws:iam::123456789012:user/logs,arn:aws:sts::*",
 		"tls": "false", "ephemeral": "true", "repair": "true", "allow-open-network": "true", "remote-profiling": "true", "allow-unsigned-payload": "true",
 	}
-	skip := map[string]bool{"seed": true, "tls-cert": true, "tls-key": true, "web-identity-issuers": true, "secrets": true} // must name files
+	skip := map[string]bool{"seed": true, "tls-cert": true, "tls-key": true, "web-identity-issuers": true, "secrets": true, "destinations": true} // must name files
 	for _, o := range options {
 		if skip[o.key] {
 			continue
@@ -199,7 +201,7 @@ func TestDocumentsMatchTheSettings(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Default()
-	want.ExtraListen, want.TLSNames, want.OutboundAllow = []string{}, []string{}, []string{}
+	want.ExtraListen, want.TLSNames, want.OutboundAllow, want.LogsPrincipals = []string{}, []string{}, []string{}, []string{}
 	if !equal(&l.Config, want) {
 		t.Errorf("the sample differs from the defaults: %+v", l.Config)
 	}
@@ -223,8 +225,8 @@ func TestPrintShowsOriginsAndReadsBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	again.ExtraListen, again.OutboundAllow = nil, nil
-	if l.ExtraListen, l.OutboundAllow = nil, nil; !equal(&l.Config, &again.Config) {
+	again.ExtraListen, again.OutboundAllow, again.LogsPrincipals = nil, nil, nil
+	if l.ExtraListen, l.OutboundAllow, l.LogsPrincipals = nil, nil, nil; !equal(&l.Config, &again.Config) {
 		t.Errorf("printed settings read back as %+v", again.Config)
 	}
 }
