@@ -13,6 +13,7 @@ package apigen
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"go/format"
 	"maps"
@@ -35,6 +36,7 @@ type service struct {
 	aliases  []string          // operations whose input may alias the request
 	resource []resourceMember  // input members that name the resource, best first
 	rename   map[string]string // shapes whose name is taken in the generated package
+	refusal  string            // the error that reports broken constraints; ValidationException if empty
 }
 
 type resourceMember struct{ name, kind string }
@@ -74,6 +76,7 @@ var services = []service{
 	{
 		model: "logs", pkg: "cloudwatchlogs", title: "CloudWatch Logs, of which groups, streams and events are kept", prefix: "logs",
 		resource: []resourceMember{{"resourceArn", "ARN"}, {"logGroupIdentifier", "LogGroup"}, {"logGroupName", "LogGroup"}},
+		refusal:  "InvalidParameterException",
 	},
 	{model: "kinesis-video-webrtc-storage", pkg: "kinesisvideowebrtcstorage", title: "Kinesis Video Streams WebRTC storage", prefix: "kinesisvideo", resource: videoResources},
 }
@@ -292,7 +295,7 @@ func (g *generator) servicePart() {
 	g.p("ID: %q,\nPackage: %q,\nSigningName: %q,\nTargetPrefix: %q,\nAPIVersion: %q,\nProtocol: %s,",
 		g.metadata.str("serviceId"), g.pkg, signing, g.metadata.str("targetPrefix"), g.metadata.str("apiVersion"), protocol)
 	g.p("NewError: NewError,")
-	if v := g.shapes["ValidationException"]; v != nil && v.exception {
+	if v := g.shapes[cmp.Or(g.refusal, "ValidationException")]; v != nil && v.exception {
 		g.p("ValidationError: func(message string) api.Error { return &%s{Message: message} },", v.goName)
 	}
 	g.p("}\n")

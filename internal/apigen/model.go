@@ -149,6 +149,12 @@ func newModel(root object, rename map[string]string) (*model, error) {
 			return nil, fmt.Errorf("shape %s: %w", f.key, err)
 		}
 	}
+	for _, s := range m.shapes {
+		// Some models leave out that errors carry a text, which all of them do.
+		if s.exception && !slices.ContainsFunc(s.members, func(m member) bool { return m.field == "Message" }) {
+			s.members = append(s.members, member{name: "message", field: "Message", wire: "message", shape: &shape{typ: "string", name: "message", goName: "Message"}})
+		}
+	}
 	uses := map[*shape]int{}
 	for _, s := range m.shapes {
 		for _, mem := range s.members {

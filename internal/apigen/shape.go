@@ -467,17 +467,12 @@ func (g *generator) unionType(s *shape) {
 func (g *generator) errorType(s *shape) {
 	code := s.errorCode
 	g.p("// %s is a modelled error with status %d.\ntype %s struct {", s.goName, s.status, s.goName)
-	text := false
 	for _, m := range s.members {
 		if m.field == "Message" {
-			text = true
 			g.p("Message string")
 		} else {
 			g.p("%s %s", m.field, m.shape.fieldType())
 		}
-	}
-	if !text {
-		g.p("Message string // not on the wire: the model has no text")
 	}
 	g.p("}\n")
 	g.p("// Error implements error.\nfunc (s *%s) Error() string {\nif s.Message == \"\" {\nreturn %q\n}\nreturn %q + s.Message\n}\n", s.goName, code, code+": ")

@@ -38,7 +38,7 @@ func NewError(code string) api.ErrorShape {
 // DataAlreadyAcceptedException is a modelled error with status 400.
 type DataAlreadyAcceptedException struct {
 	ExpectedSequenceToken *string
-	Message               string // not on the wire: the model has no text
+	Message               string
 }
 
 // Error implements error.
@@ -72,6 +72,8 @@ func (s *DataAlreadyAcceptedException) decode(d api.Decoder) {
 		switch string(name) {
 		case "expectedSequenceToken":
 			s.ExpectedSequenceToken = api.DecodeString[string](d)
+		case "message":
+			s.Message, _ = d.String()
 		default:
 			d.Skip()
 		}
@@ -91,6 +93,10 @@ func (s *DataAlreadyAcceptedException) EncodeMembers(e api.Encoder) {
 		e.Member("expectedSequenceToken")
 		e.String(*s.ExpectedSequenceToken)
 	}
+	if s.Message != "" {
+		e.Member("message")
+		e.String(s.Message)
+	}
 }
 
 // Validate finds nothing to check.
@@ -98,7 +104,7 @@ func (s *DataAlreadyAcceptedException) Validate(*api.Validator) {}
 
 // InvalidParameterException is a modelled error with status 400.
 type InvalidParameterException struct {
-	Message string // not on the wire: the model has no text
+	Message string
 }
 
 // Error implements error.
@@ -128,8 +134,13 @@ func (s *InvalidParameterException) decode(d api.Decoder) {
 	if !d.BeginStruct() {
 		return
 	}
-	for _, ok := d.NextMember(); ok; _, ok = d.NextMember() {
-		d.Skip()
+	for name, ok := d.NextMember(); ok; name, ok = d.NextMember() {
+		switch string(name) {
+		case "message":
+			s.Message, _ = d.String()
+		default:
+			d.Skip()
+		}
 	}
 }
 
@@ -142,6 +153,10 @@ func (s *InvalidParameterException) EncodeTo(e api.Encoder) {
 
 // EncodeMembers writes the members into an open structure.
 func (s *InvalidParameterException) EncodeMembers(e api.Encoder) {
+	if s.Message != "" {
+		e.Member("message")
+		e.String(s.Message)
+	}
 }
 
 // Validate finds nothing to check.
@@ -150,7 +165,7 @@ func (s *InvalidParameterException) Validate(*api.Validator) {}
 // InvalidSequenceTokenException is a modelled error with status 400.
 type InvalidSequenceTokenException struct {
 	ExpectedSequenceToken *string
-	Message               string // not on the wire: the model has no text
+	Message               string
 }
 
 // Error implements error.
@@ -184,6 +199,8 @@ func (s *InvalidSequenceTokenException) decode(d api.Decoder) {
 		switch string(name) {
 		case "expectedSequenceToken":
 			s.ExpectedSequenceToken = api.DecodeString[string](d)
+		case "message":
+			s.Message, _ = d.String()
 		default:
 			d.Skip()
 		}
@@ -203,6 +220,10 @@ func (s *InvalidSequenceTokenException) EncodeMembers(e api.Encoder) {
 		e.Member("expectedSequenceToken")
 		e.String(*s.ExpectedSequenceToken)
 	}
+	if s.Message != "" {
+		e.Member("message")
+		e.String(s.Message)
+	}
 }
 
 // Validate finds nothing to check.
@@ -210,7 +231,7 @@ func (s *InvalidSequenceTokenException) Validate(*api.Validator) {}
 
 // LimitExceededException is a modelled error with status 400.
 type LimitExceededException struct {
-	Message string // not on the wire: the model has no text
+	Message string
 }
 
 // Error implements error.
@@ -240,8 +261,13 @@ func (s *LimitExceededException) decode(d api.Decoder) {
 	if !d.BeginStruct() {
 		return
 	}
-	for _, ok := d.NextMember(); ok; _, ok = d.NextMember() {
-		d.Skip()
+	for name, ok := d.NextMember(); ok; name, ok = d.NextMember() {
+		switch string(name) {
+		case "message":
+			s.Message, _ = d.String()
+		default:
+			d.Skip()
+		}
 	}
 }
 
@@ -254,6 +280,10 @@ func (s *LimitExceededException) EncodeTo(e api.Encoder) {
 
 // EncodeMembers writes the members into an open structure.
 func (s *LimitExceededException) EncodeMembers(e api.Encoder) {
+	if s.Message != "" {
+		e.Member("message")
+		e.String(s.Message)
+	}
 }
 
 // Validate finds nothing to check.
@@ -261,7 +291,7 @@ func (s *LimitExceededException) Validate(*api.Validator) {}
 
 // OperationAbortedException is a modelled error with status 400.
 type OperationAbortedException struct {
-	Message string // not on the wire: the model has no text
+	Message string
 }
 
 // Error implements error.
@@ -291,8 +321,13 @@ func (s *OperationAbortedException) decode(d api.Decoder) {
 	if !d.BeginStruct() {
 		return
 	}
-	for _, ok := d.NextMember(); ok; _, ok = d.NextMember() {
-		d.Skip()
+	for name, ok := d.NextMember(); ok; name, ok = d.NextMember() {
+		switch string(name) {
+		case "message":
+			s.Message, _ = d.String()
+		default:
+			d.Skip()
+		}
 	}
 }
 
@@ -305,6 +340,10 @@ func (s *OperationAbortedException) EncodeTo(e api.Encoder) {
 
 // EncodeMembers writes the members into an open structure.
 func (s *OperationAbortedException) EncodeMembers(e api.Encoder) {
+	if s.Message != "" {
+		e.Member("message")
+		e.String(s.Message)
+	}
 }
 
 // Validate finds nothing to check.
@@ -312,7 +351,7 @@ func (s *OperationAbortedException) Validate(*api.Validator) {}
 
 // ResourceAlreadyExistsException is a modelled error with status 400.
 type ResourceAlreadyExistsException struct {
-	Message string // not on the wire: the model has no text
+	Message string
 }
 
 // Error implements error.
@@ -342,8 +381,13 @@ func (s *ResourceAlreadyExistsException) decode(d api.Decoder) {
 	if !d.BeginStruct() {
 		return
 	}
-	for _, ok := d.NextMember(); ok; _, ok = d.NextMember() {
-		d.Skip()
+	for name, ok := d.NextMember(); ok; name, ok = d.NextMember() {
+		switch string(name) {
+		case "message":
+			s.Message, _ = d.String()
+		default:
+			d.Skip()
+		}
 	}
 }
 
@@ -356,6 +400,10 @@ func (s *ResourceAlreadyExistsException) EncodeTo(e api.Encoder) {
 
 // EncodeMembers writes the members into an open structure.
 func (s *ResourceAlreadyExistsException) EncodeMembers(e api.Encoder) {
+	if s.Message != "" {
+		e.Member("message")
+		e.String(s.Message)
+	}
 }
 
 // Validate finds nothing to check.
@@ -363,7 +411,7 @@ func (s *ResourceAlreadyExistsException) Validate(*api.Validator) {}
 
 // ResourceNotFoundException is a modelled error with status 400.
 type ResourceNotFoundException struct {
-	Message string // not on the wire: the model has no text
+	Message string
 }
 
 // Error implements error.
@@ -393,8 +441,13 @@ func (s *ResourceNotFoundException) decode(d api.Decoder) {
 	if !d.BeginStruct() {
 		return
 	}
-	for _, ok := d.NextMember(); ok; _, ok = d.NextMember() {
-		d.Skip()
+	for name, ok := d.NextMember(); ok; name, ok = d.NextMember() {
+		switch string(name) {
+		case "message":
+			s.Message, _ = d.String()
+		default:
+			d.Skip()
+		}
 	}
 }
 
@@ -407,6 +460,10 @@ func (s *ResourceNotFoundException) EncodeTo(e api.Encoder) {
 
 // EncodeMembers writes the members into an open structure.
 func (s *ResourceNotFoundException) EncodeMembers(e api.Encoder) {
+	if s.Message != "" {
+		e.Member("message")
+		e.String(s.Message)
+	}
 }
 
 // Validate finds nothing to check.
@@ -414,7 +471,7 @@ func (s *ResourceNotFoundException) Validate(*api.Validator) {}
 
 // ServiceUnavailableException is a modelled error with status 503.
 type ServiceUnavailableException struct {
-	Message string // not on the wire: the model has no text
+	Message string
 }
 
 // Error implements error.
@@ -444,8 +501,13 @@ func (s *ServiceUnavailableException) decode(d api.Decoder) {
 	if !d.BeginStruct() {
 		return
 	}
-	for _, ok := d.NextMember(); ok; _, ok = d.NextMember() {
-		d.Skip()
+	for name, ok := d.NextMember(); ok; name, ok = d.NextMember() {
+		switch string(name) {
+		case "message":
+			s.Message, _ = d.String()
+		default:
+			d.Skip()
+		}
 	}
 }
 
@@ -458,6 +520,10 @@ func (s *ServiceUnavailableException) EncodeTo(e api.Encoder) {
 
 // EncodeMembers writes the members into an open structure.
 func (s *ServiceUnavailableException) EncodeMembers(e api.Encoder) {
+	if s.Message != "" {
+		e.Member("message")
+		e.String(s.Message)
+	}
 }
 
 // Validate finds nothing to check.
@@ -532,7 +598,7 @@ func (s *TooManyTagsException) Validate(*api.Validator) {}
 
 // UnrecognizedClientException is a modelled error with status 400.
 type UnrecognizedClientException struct {
-	Message string // not on the wire: the model has no text
+	Message string
 }
 
 // Error implements error.
@@ -562,8 +628,13 @@ func (s *UnrecognizedClientException) decode(d api.Decoder) {
 	if !d.BeginStruct() {
 		return
 	}
-	for _, ok := d.NextMember(); ok; _, ok = d.NextMember() {
-		d.Skip()
+	for name, ok := d.NextMember(); ok; name, ok = d.NextMember() {
+		switch string(name) {
+		case "message":
+			s.Message, _ = d.String()
+		default:
+			d.Skip()
+		}
 	}
 }
 
@@ -576,6 +647,10 @@ func (s *UnrecognizedClientException) EncodeTo(e api.Encoder) {
 
 // EncodeMembers writes the members into an open structure.
 func (s *UnrecognizedClientException) EncodeMembers(e api.Encoder) {
+	if s.Message != "" {
+		e.Member("message")
+		e.String(s.Message)
+	}
 }
 
 // Validate finds nothing to check.
@@ -583,7 +658,7 @@ func (s *UnrecognizedClientException) Validate(*api.Validator) {}
 
 // ValidationException is a modelled error with status 400.
 type ValidationException struct {
-	Message string // not on the wire: the model has no text
+	Message string
 }
 
 // Error implements error.
@@ -613,8 +688,13 @@ func (s *ValidationException) decode(d api.Decoder) {
 	if !d.BeginStruct() {
 		return
 	}
-	for _, ok := d.NextMember(); ok; _, ok = d.NextMember() {
-		d.Skip()
+	for name, ok := d.NextMember(); ok; name, ok = d.NextMember() {
+		switch string(name) {
+		case "message":
+			s.Message, _ = d.String()
+		default:
+			d.Skip()
+		}
 	}
 }
 
@@ -627,6 +707,10 @@ func (s *ValidationException) EncodeTo(e api.Encoder) {
 
 // EncodeMembers writes the members into an open structure.
 func (s *ValidationException) EncodeMembers(e api.Encoder) {
+	if s.Message != "" {
+		e.Member("message")
+		e.String(s.Message)
+	}
 }
 
 // Validate finds nothing to check.

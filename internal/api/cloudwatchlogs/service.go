@@ -25,7 +25,7 @@ var Service = &api.Service{
 	APIVersion:      "2014-03-28",
 	Protocol:        api.ProtocolJSON,
 	NewError:        NewError,
-	ValidationError: func(message string) api.Error { return &ValidationException{Message: message} },
+	ValidationError: func(message string) api.Error { return &InvalidParameterException{Message: message} },
 }
 
 func init() {
