@@ -26,6 +26,8 @@ type memory struct {
 	max   int64
 	spool vfs.FS // nil: nothing is spilled
 	names atomic.Uint64
+	// relieve is called when room is wanted and nothing can be spilled.
+	relieve func()
 
 	mu      sync.Mutex
 	used    int64
@@ -134,6 +136,9 @@ func (m *memory) reserve(ctx context.Context, n int64) error {
 		}
 		if spilled {
 			continue
+		}
+		if m.relieve != nil {
+			m.relieve()
 		}
 		select {
 		case <-freed:

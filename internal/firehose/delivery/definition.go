@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/internal/firehose/dest"
+	"github.com/millrace/millrace/internal/firehose/naming"
+	"github.com/millrace/millrace/internal/firehose/process"
 	"github.com/millrace/millrace/internal/firehose/record"
 )
 
@@ -22,13 +24,15 @@ type Definition struct {
 	Encryption *Encryption
 
 	// Chain is what records pass through; nil passes them on as they are.
-	Chain Chain
+	Chain *process.Chain
 	// Main is where records go. The engine owns it and closes it when nothing of
 	// this version is left.
-	Main  dest.Destination
-	Kind  Kind
-	Hints record.Hints
-	Retry dest.Retry
+	Main dest.Destination
+	Kind Kind
+	// Converts says that Main changes the format of records.
+	Converts bool
+	Hints    record.Hints
+	Retry    dest.Retry
 	// Concurrency is how many batches of one lane are delivered at the same
 	// time; 1 keeps the order of a shard. Zero is 4 for objects, else 1.
 	Concurrency int
@@ -87,7 +91,7 @@ type Encryption struct {
 // Partitioning is dynamic partitioning.
 type Partitioning struct {
 	// Prefix gives the prefix of a record, by which partitions are told apart.
-	Prefix Template
+	Prefix *naming.Template
 	// MaxActive bounds the partitions that have undelivered records; 500 if zero.
 	MaxActive int
 }

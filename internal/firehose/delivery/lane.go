@@ -1,0 +1,457 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/millrace/millrace/internal/aggregate"
+	"github.com/millrace/millrace/internal/firehose/process"
+	"github.com/millrace/millrace/internal/firehose/record"
+	"github.com/millrace/millrace/internal/keyring"
+)
+
+const (
+	// readBytes is how much a lane reads at a time.
+	readBytes = 1 << 20
+	// maxWindow bounds the records of a lane between the oldest unsettled one and
+	// where it reads, and with it the memory of accounts.
+	maxWindow = 1 << 20
+	// invocations are how many function calls of a lane are under way at most.
+	invocations       = 5
+	invocationsSplunk = 10
+)
+
+// lane reads one lane of a source and routes what comes of it.
+type lane struct {
+	stream *stream
+	name   string
+	serial uint32 // in the buffers of the stream
+	source source
+	shard  *Shard  // of a data stream
+	kafka  *member // of a topic
+
+	wake chan struct{} // something changed that the lane may wait for; capacity 1
+	next uint64        // where to read on; the lane's goroutine only
+
+	// The stream's lock guards what follows.
+	account account
+	settled *settled // of an earlier run, until it is passed
+	full    int      // slots of the lane alone with too much to deliver
+	ended   bool     // the source came to its end, and all was routed
+	dirty   bool     // the stored account is behind
+	read    uint64   // index behind the last record that was routed
+	lag     int64    // arrival of the last record that was routed
+	stored  uint64   // low of the stored account
+}
+
+// Name and SequenceNumber make it a record.Lane.
+func (l *lane) Name() string { return l.name }
+
+// SequenceNumber names a record.
+func (l *lane) SequenceNumber(index uint64, arrival int64) string {
+	return l.source.number(index, arrival)
+}
+
+func (l *lane) nudge() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// entry is one record as it was read.
+type entry struct {
+	index   uint64
+	deliver bool // not only to be backed up
+	backup  bool
+	raw     int    // place in job.raw, if it is to be backed up
+	partial *parts // of an earlier run
+}
+
+// job is what goes through the chain at once.
+type job struct {
+	version *version
+	entries []entry
+	raw     []record.Record // for the backup
+	in      []record.Record
+	bytes   int64
+	since   time.Time
+
+	out    []record.Record
+	failed []process.Failed
+	stats  process.Stats
+	err    error
+	took   time.Duration
+	done   chan struct{} // closed when it has been processed; nil where nobody waits
+
+	arena []byte // owns the bytes, where a job is gathered from several reads
+	next  uint64
+	lost  uint64
+	read  process.Count
+}
+
+var jobs = sync.Pool{New: func() any { return new(job) }}
+
+func (j *job) release() {
+	clear(j.in)
+	clear(j.raw)
+	clear(j.entries)
+	*j = job{entries: j.entries[:0], raw: j.raw[:0], in: j.in[:0]}
+	jobs.Put(j)
+}
+
+var runPool = sync.Pool{New: func() any { return new(Run) }}
+
+// run reads until ctx ends, or the source does.
+func (l *lane) run(ctx context.Context) {
+	s := l.stream
+	var (
+		queue   []*job // under way, in order
+		pending *job   // being gathered
+		group   sync.WaitGroup
+		ended   bool
+		pause   time.Duration // after an error
+	)
+	defer func() {
+		group.Wait()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for _, j := range append(queue, pending) {
+			if j != nil {
+				s.unrefLocked(j.version)
+			}
+		}
+	}()
+	for ctx.Err() == nil {
+		for len(queue) > 0 && isClosed(queue[0].done) {
+			j := queue[0]
+			queue = queue[1:]
+			if j.err != nil { // only that of a context that ended
+				s.unref(j.version)
+				return
+			}
+			if !l.finish(ctx, j) {
+				return
+			}
+		}
+		v, blocked, eager := s.look(l)
+		now := s.engine.now()
+		width := invocations
+		if v.Kind == KindSplunk {
+			width = invocationsSplunk
+		}
+		if pending != nil && len(queue) < width {
+			limits := pending.version.Chain.BatchLimits()
+			if pending.bytes >= limits.Bytes || now.Sub(pending.since) >= limits.Interval || eager || ended || pending.version != v {
+				j := pending
+				j.done = make(chan struct{})
+				queue, pending = append(queue, j), nil
+				group.Go(func() { l.process(ctx, j); close(j.done) })
+				continue
+			}
+		}
+		var changed, ending <-chan struct{}
+		var timer *time.Timer
+		gathering := v.Chain.BatchLimits().Bytes > 0
+		canRead := !ended && !blocked && pause == 0 && (pending == nil || pending.bytes < pending.version.Chain.BatchLimits().Bytes)
+		if canRead {
+			ending = l.source.ending() // before looking
+			var tail uint64
+			tail, changed = l.source.tail()
+			if l.next < tail || ending != nil && l.next >= tail && l.atEnd(ctx) {
+				var err error
+				if ended, err = l.fetch(ctx, v, gathering, &pending); err != nil {
+					if ctx.Err() != nil {
+						return
+					}
+					pause = l.failed(err)
+				}
+				continue
+			}
+		}
+		if pending == nil && len(queue) == 0 {
+			if ended {
+				s.end(l)
+				return
+			}
+			if canRead {
+				s.idle(l)
+			}
+		}
+		var head <-chan struct{}
+		if len(queue) > 0 {
+			head = queue[0].done
+		}
+		var due <-chan time.Time
+		switch {
+		case pause > 0:
+			timer = time.NewTimer(pause)
+		case pending != nil && len(queue) < width:
+			timer = time.NewTimer(pending.version.Chain.BatchLimits().Interval - now.Sub(pending.since))
+		}
+		if timer != nil {
+			due = timer.C
+		}
+		select {
+		case <-head:
+		case <-due:
+			pause = 0
+		case <-changed:
+		case <-ending:
+		case <-l.wake:
+		case <-ctx.Done():
+		}
+		if timer != nil {
+			timer.Stop()
+		}
+	}
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// atEnd asks whether a source that has nothing to read now has come to its end.
+func (l *lane) atEnd(ctx context.Context) bool {
+	run := runPool.Get().(*Run)
+	defer runPool.Put(run)
+	return l.source.read(ctx, l.next, 1, run) == nil && run.End
+}
+
+// failed notes that reading failed and says how long to wait.
+func (l *lane) failed(err error) time.Duration {
+	s := l.stream
+	code := "Kinesis.ServiceException"
+	switch {
+	case l.shard == nil && l.kafka == nil:
+		code = "InternalError"
+		for _, k := range []struct {
+			err    error
+			code   string
+			metric Metric
+		}{
+			{keyring.ErrDisabled, "Firehose.KMS.KeyDisabled", KMSKeyDisabled},
+			{keyring.ErrInvalidState, "Firehose.KMS.InvalidStateException", KMSKeyInvalidState},
+			{keyring.ErrNotFound, "Firehose.KMS.NotFoundException", KMSKeyNotFound},
+		} {
+			if errors.Is(err, k.err) {
+				code = k.code
+				s.series.Add(k.metric, 1)
+			}
+		}
+	case l.kafka != nil:
+		code = "MSK.ServiceException"
+	}
+	s.problem(code, "records cannot be read: "+err.Error(), "", false)
+	return 5 * time.Second
+}
+
+// fetch reads once and either routes what it read or adds it to what is gathered
+// for a function.
+func (l *lane) fetch(ctx context.Context, v *version, gathering bool, pending **job) (ended bool, err error) {
+	s := l.stream
+	e := s.engine
+	if err := e.reads.Acquire(ctx, readBytes); err != nil {
+		return false, err
+	}
+	defer e.reads.Release(readBytes)
+	run := runPool.Get().(*Run)
+	defer func() {
+		if cap(run.buf) <= 4*readBytes {
+			runPool.Put(run)
+		}
+	}()
+	want := readBytes
+	if gathering {
+		want = int(min(readBytes, v.Chain.BatchLimits().Bytes))
+	}
+	if err := l.source.read(ctx, l.next, want, run); err != nil {
+		return false, err
+	}
+	if run.Lost > 0 {
+		s.lost(l, run.Lost)
+	}
+	j := *pending
+	if j == nil {
+		j = jobs.Get().(*job)
+		s.ref(v)
+		j.version, j.since = v, e.now()
+	}
+	l.open(j, run, gathering)
+	l.next = run.Next
+	j.next = run.Next
+	if gathering {
+		if len(j.entries) == 0 && len(j.in) == 0 {
+			s.unref(v)
+			l.passed(run.Next)
+			j.release()
+			j = nil
+		}
+		*pending = j
+		return run.End, nil
+	}
+	l.process(ctx, j)
+	if j.err != nil {
+		s.unref(v)
+		return false, j.err
+	}
+	if !l.finish(ctx, j) {
+		return false, ctx.Err()
+	}
+	return run.End, nil
+}
+
+// passed notes that the source has nothing up to an index.
+func (l *lane) passed(next uint64) {
+	s := l.stream
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if next > l.account.next {
+		l.account.next = next
+		l.read = next
+		s.movedLocked(l)
+		if s.eager > 0 {
+			s.progressLocked()
+		}
+	}
+}
+
+// open makes records of what was read: passes over what is settled and opens
+// aggregates. With copying the bytes are the job's own.
+func (l *lane) open(j *job, run *Run, copying bool) {
+	s := l.stream
+	backup := j.version.Backup != nil
+	if copying {
+		size := 0
+		for i := range run.Records {
+			size += len(run.Records[i].Data) + len(run.Records[i].PartitionKey)
+		}
+		// Records keep pointing into arenas that were used up.
+		if cap(j.arena)-len(j.arena) < size {
+			j.arena = make([]byte, 0, max(size, 64<<10))
+		}
+	}
+	keep := func(b []byte) []byte {
+		if !copying || b == nil {
+			return b
+		}
+		at := len(j.arena)
+		j.arena = append(j.arena, b...)
+		return j.arena[at:len(j.arena):len(j.arena)]
+	}
+	s.mu.Lock()
+	settled := l.settled
+	s.mu.Unlock()
+	for i := range run.Records {
+		r := &run.Records[i]
+		e := entry{index: r.Index, deliver: true, backup: backup}
+		if settled != nil {
+			e.deliver = !settled.delivery.has(r.Index)
+			e.backup = backup && !settled.backup.has(r.Index)
+			e.partial = settled.partial[r.Index]
+		}
+		if !e.deliver && !e.backup {
+			j.entries = append(j.entries, e)
+			continue
+		}
+		rec := record.Record{Data: keep(r.Data), Arrival: r.Arrival, Lane: l, PartitionKey: keep(r.PartitionKey)}
+		rec.Index = r.Index
+		if rec.Data == nil {
+			rec.Data = []byte{}
+		}
+		j.read.Records++
+		j.read.Bytes += int64(len(rec.Data))
+		if e.backup {
+			e.raw = len(j.raw)
+			j.raw = append(j.raw, rec)
+		}
+		j.entries = append(j.entries, e)
+		if !e.deliver {
+			continue
+		}
+		j.bytes += int64(len(rec.Data))
+		if l.shard != nil && aggregate.Is(rec.Data) {
+			if parts, ok := aggregate.Decode(rec.Data); ok {
+				l.openAggregate(j, rec, parts)
+				continue
+			}
+		}
+		j.in = append(j.in, rec)
+	}
+}
+
+// openAggregate adds the user records that belong to the shard's range: after a
+// resharding, an aggregate may hold some that went with its first key only.
+func (l *lane) openAggregate(j *job, whole record.Record, parts []aggregate.Record) {
+	source := l.source.(*shardSource)
+	for i := range parts {
+		p := &parts[i]
+		hash, ok := [16]byte{}, false
+		if p.ExplicitHashKey != "" {
+			hash, ok = source.stream.Explicit(p.ExplicitHashKey)
+		}
+		if !ok {
+			hash = source.stream.Hash(p.PartitionKey)
+		}
+		if slices.Compare(hash[:], l.shard.Start[:]) < 0 || slices.Compare(hash[:], l.shard.End[:]) > 0 {
+			continue
+		}
+		r := whole
+		r.Data, r.PartitionKey, r.Sub = p.Data, []byte(p.PartitionKey), uint32(i)
+		j.in = append(j.in, r)
+	}
+}
+
+// process runs a job through the chain.
+func (l *lane) process(ctx context.Context, j *job) {
+	s := l.stream
+	v := j.version
+	if v.Chain.Empty() || len(j.in) == 0 {
+		j.out = j.in
+		return
+	}
+	meta := process.SourceMeta{Stream: v.record()}
+	switch {
+	case l.shard != nil:
+		meta.Source = process.Kinesis
+	case l.kafka != nil:
+		meta.Source = process.Kafka
+	}
+	start := s.engine.now()
+	j.out, j.failed, j.stats, j.err = v.Chain.Process(ctx, j.in, meta)
+	j.took = s.engine.now().Sub(start)
+	// Failures are listed by step; here they stand beside their neighbours.
+	slices.SortStableFunc(j.failed, func(a, b process.Failed) int { return a.Record.Position.Compare(b.Record.Position) })
+}
+
+// finish routes a job that has been processed. False if ctx ended.
+func (l *lane) finish(ctx context.Context, j *job) bool {
+	s := l.stream
+	size := int64(0)
+	for i := range j.out {
+		size += int64(len(j.out[i].Data) + 64)
+	}
+	for i := range j.failed {
+		size += int64(len(j.failed[i].Record.Data)*3/2 + 256)
+	}
+	for i := range j.raw {
+		size += int64(len(j.raw[i].Data) + 64)
+	}
+	if err := s.engine.memory.reserve(ctx, size); err != nil {
+		s.unref(j.version)
+		return false
+	}
+	s.measure(l, j)
+	s.route(l, j)
+	s.unref(j.version)
+	j.release()
+	return true
+}
