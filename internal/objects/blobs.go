@@ -584,6 +584,32 @@ func (r *blobReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// WriteTo writes what is left to w, without another copy.
+func (r *blobReader) WriteTo(w io.Writer) (n int64, err error) {
+	for {
+		if len(r.ready) > 0 {
+			m, err := w.Write(r.ready)
+			n += int64(m)
+			r.ready = r.ready[m:]
+			if err != nil {
+				return n, err
+			}
+		}
+		if r.left == 0 {
+			return n, nil
+		}
+		if r.err == nil {
+			r.err = context.Cause(r.ctx)
+		}
+		if r.err == nil {
+			r.err = r.load()
+		}
+		if r.err != nil {
+			return n, r.err
+		}
+	}
+}
+
 // load reads the blocks that follow, as many as fit the buffer.
 func (r *blobReader) load() error {
 	if len(r.segments) == 0 {

@@ -225,6 +225,23 @@ func (e *Embedded) completeUpload(ctx context.Context, bucket, key, id string, w
 	return r, err
 }
 
+// completed finds the object that an upload of these parts has become.
+func (e *Embedded) completed(bucket, key string, parts []completedPart) (*objectRecord, bool) {
+	sums := md5.New()
+	for _, p := range parts {
+		raw, err := hex.DecodeString(strings.Trim(p.etag, `"`))
+		if err != nil {
+			return nil, false
+		}
+		sums.Write(raw)
+	}
+	o, err := e.object(bucket, key)
+	if err != nil || o.ETag != hex.EncodeToString(sums.Sum(nil))+"-"+strconv.Itoa(len(parts)) {
+		return nil, false
+	}
+	return o, true
+}
+
 // abortUpload ends an upload and removes its parts.
 func (e *Embedded) abortUpload(ctx context.Context, bucket, key, id string) error {
 	if _, err := e.upload(bucket, key, id); err != nil {
