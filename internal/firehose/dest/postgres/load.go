@@ -28,7 +28,7 @@ type Load struct {
 	tx     pgx.Tx
 	copy   string // the COPY statement
 	table  *table
-	refuse func(unit int, err error) error
+	refuse func(unit int, line []byte, err error) error
 
 	text  []byte
 	units []unit
@@ -54,9 +54,9 @@ type Target struct {
 }
 
 // Begin opens a transaction and prepares copying into the target. refuse is
-// told of every unit that the server refuses, by the number given to Add; its
+// told of every unit that the server refuses, by its number and with its lines; its
 // error ends the load. The caller ends it with Commit or Rollback.
-func (d *Database) Begin(ctx context.Context, target Target, refuse func(unit int, err error) error) (*Load, error) {
+func (d *Database) Begin(ctx context.Context, target Target, refuse func(unit int, line []byte, err error) error) (*Load, error) {
 	if target.Exactly != "" {
 		if err := d.prepareLedger(ctx, target.Exactly); err != nil {
 			return nil, err
@@ -250,7 +250,7 @@ func (l *Load) send(units []unit, begin int) error {
 		at := locate(server.Where, units)
 		switch {
 		case len(units) == 1:
-			return l.refuse(units[0].id, err)
+			return l.refuse(units[0].id, l.text[begin:units[0].end], err)
 		case at < 0:
 			half := len(units) / 2
 			if err := l.send(units[:half], begin); err != nil {
@@ -262,7 +262,10 @@ func (l *Load) send(units []unit, begin int) error {
 		if err := l.send(units[:at], begin); err != nil {
 			return err
 		}
-		if err := l.refuse(units[at].id, err); err != nil {
+		if at > 0 {
+			begin = units[at-1].end
+		}
+		if err := l.refuse(units[at].id, l.text[begin:units[at].end], err); err != nil {
 			return err
 		}
 		begin, units = units[at].end, units[at+1:]

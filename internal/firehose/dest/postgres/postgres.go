@@ -143,7 +143,7 @@ type bufferError struct{ error }
 func (e *bufferError) Unwrap() error { return e.error }
 
 func (d *Destination) deliver(ctx context.Context, b *record.Batch, result *dest.Result) (size int64, err error) {
-	failed := func(i int, err error) error {
+	failed := func(i int, _ []byte, err error) error {
 		code, message := explain(err)
 		result.Failed = append(result.Failed, dest.Failure{Index: i, Code: codes + code, Message: message})
 		return nil
@@ -185,7 +185,7 @@ func (d *Destination) deliver(ctx context.Context, b *record.Batch, result *dest
 		}
 		if !errors.Is(err, io.EOF) {
 			load.text = load.text[:before]
-			return failed(i, err)
+			return failed(i, nil, err)
 		}
 		size += int64(len(load.text) - before)
 		sending = load.add(i, rows)
@@ -203,4 +203,10 @@ func (d *Destination) deliver(ctx context.Context, b *record.Batch, result *dest
 		}
 	}
 	return size, load.Commit()
+}
+
+// OfBatch says that an error came from reading the batch.
+func OfBatch(err error) bool {
+	var buffer *bufferError
+	return errors.As(err, &buffer)
 }
