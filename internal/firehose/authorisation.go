@@ -19,6 +19,25 @@ func (s *Service) ResourceARN(call *api.Call, in api.Shape) (arn, owner string) 
 	return streamName{call.Account, call.Region, name}.arn(), call.Account
 }
 
+// PassedRole is a role that a call hands to the service.
+type PassedRole struct{ ARN, Account string }
+
+// Passes tells what else a call asks for: whether it tags what it creates, and
+// which roles it passes.
+func (s *Service) Passes(call *api.Call, in api.Shape) (tags bool, roles []PassedRole) {
+	switch in := in.(type) {
+	case *firehose.CreateDeliveryStreamInput:
+		tags = len(in.Tags) > 0
+	case *firehose.UpdateDestinationInput:
+	default:
+		return false, nil
+	}
+	for _, arn := range rolesOf(in) {
+		roles = append(roles, PassedRole{arn, arnAccount(arn)})
+	}
+	return tags, roles
+}
+
 // ResourcePolicy finds none: delivery streams have no policies of their own.
 func (s *Service) ResourcePolicy(string) (policy string, ok bool) { return "", false }
 

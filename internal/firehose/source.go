@@ -38,6 +38,9 @@ func (s *Service) source(ctx context.Context, call *api.Call, t firehose.Deliver
 		if arnRegion(arn) != call.Region {
 			return none, invalidArgument("The Kinesis stream %s is not in the region of the delivery stream, %s.", arn, call.Region)
 		}
+		if arnAccount(arn) != call.Account {
+			return none, invalidArgument("The Kinesis stream %s does not belong to the account of the delivery stream, %s.", arn, call.Account)
+		}
 		if err := s.checkRoles(call, *c.RoleARN); err != nil {
 			return none, err
 		}

@@ -332,6 +332,15 @@ func arnRegion(arn string) string {
 	return parts[3]
 }
 
+// arnAccount is the fifth part of an ARN.
+func arnAccount(arn string) string {
+	parts := strings.SplitN(arn, ":", 6)
+	if len(parts) < 6 {
+		return ""
+	}
+	return parts[4]
+}
+
 func (c *checker) logging() error {
 	all := []*firehose.CloudWatchLoggingOptions{c.shared.CloudWatchLoggingOptions}
 	for _, block := range c.s3() {

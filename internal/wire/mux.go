@@ -81,6 +81,21 @@ type Authorizer interface {
 	ConditionValues(call *api.Call, in api.Shape) map[string][]string
 }
 
+// Further is implemented by an Authorizer whose calls can need more permissions
+// than their own action: to tag what they create, to pass a role.
+type Further interface {
+	FurtherActions(call *api.Call, in api.Shape) []Action
+}
+
+// Action is a permission that a call needs besides its own.
+type Action struct {
+	Name     string // "iam:PassRole"
+	Resource string // ARN
+	Account  string // that owns it
+	// Values are condition keys besides those of the call; may be nil.
+	Values map[string][]string
+}
+
 // Mux serves every service it has been told about. Register and Route come
 // before the first request.
 type Mux struct {

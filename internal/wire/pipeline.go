@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"runtime/debug"
 	"strings"
@@ -295,7 +296,25 @@ func (x *exchange) authorize(identity *iam.Identity) error {
 			}
 		}
 	}
-	return iam.Evaluate(request, identity.Policies, resource).Err()
+	if err := iam.Evaluate(request, identity.Policies, resource).Err(); err != nil {
+		return err
+	}
+	further, ok := x.endpoint.authorize.(Further)
+	if !ok {
+		return nil
+	}
+	for _, a := range further.FurtherActions(&x.call, x.in) {
+		request.Action, request.Resource, request.ResourceAccount = a.Name, a.Resource, a.Account
+		request.Values = func() map[string][]string {
+			all := x.conditionValues()
+			maps.Copy(all, a.Values)
+			return all
+		}
+		if err := iam.Evaluate(request, identity.Policies, nil).Err(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // conditionValues are what the conditions of policies may ask about the call.
