@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -93,6 +94,10 @@ type Config struct {
 	ContentEncoding    bool          `key:"content-encoding" doc:"Send the header Content-Encoding with compressed objects, as the service does. Readers that honour it see gzip objects unpacked."`
 	LogsPrincipals     []string      `key:"logs-principal" doc:"ARNs, or their beginnings before a star, of those who count as CloudWatch Logs: only they may put to delivery streams that decompress. None means everybody."`
 
+	S3Endpoint  string `group:"Objects" key:"s3-endpoint" doc:"URL of the object store that delivery streams, channels and other writers of objects use, or aws for that of the credentials' cloud. Empty is the server's own, which also answers the S3 protocol on the API port."`
+	S3Region    string `key:"s3-region" doc:"Region of that object store's requests. Empty is that of the AWS configuration, else us-east-1."`
+	S3PathStyle bool   `key:"s3-path-style" doc:"Name buckets in the path of addresses, as stores without wildcard host names need it, not in the host."`
+
 	MaxBody         Bytes         `group:"Requests" key:"max-body" doc:"Largest request body. The largest valid PutRecords needs 16MiB."`
 	BodyMemory      Bytes         `key:"body-memory" doc:"Memory that request bodies may take together; more wait for their turn."`
 	MaxConnections  int           `key:"max-connections" doc:"Open connections allowed on the API ports together."`
@@ -140,6 +145,8 @@ func Default() *Config {
 		DeliveryRetention:  24 * time.Hour,
 		DeliveryDrain:      5 * time.Second,
 		ContentEncoding:    true,
+
+		S3PathStyle: true,
 
 		MaxBody:         20 << 20,
 		BodyMemory:      256 << 20,
@@ -221,6 +228,11 @@ func (c *Config) check() error {
 	}
 	if _, err := outbound.ParsePolicy(c.Outbound, c.OutboundAllow); err != nil {
 		return bad("outbound-allow", "%v", err)
+	}
+	if c.S3Endpoint != "" && c.S3Endpoint != "aws" {
+		if u, err := url.Parse(c.S3Endpoint); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+			return bad("s3-endpoint", "%q is not a URL, such as https://store.example.com:9000, or aws", c.S3Endpoint)
+		}
 	}
 	if _, err := ParseStreams(c.InitializeStreams, c.Region); err != nil {
 		return bad("initialize-streams", "%v", err)
