@@ -26,6 +26,7 @@ import (
 	"github.com/millrace/millrace/internal/keyring"
 	"github.com/millrace/millrace/internal/meta"
 	"github.com/millrace/millrace/internal/metrics"
+	"github.com/millrace/millrace/internal/objects"
 	"github.com/millrace/millrace/internal/quota"
 	"github.com/millrace/millrace/internal/shardlog"
 	"github.com/millrace/millrace/internal/shardlog/driver"
@@ -66,6 +67,8 @@ type Server struct {
 	keyring   *keyring.Ring
 	directory *iam.Directory
 	streams   *streams.Service
+	buckets   *objects.Embedded // the server's own
+	objects   objects.Store     // of those who write objects
 	catalog   *catalog.Service
 	limiter   *quota.Limiter
 	authority *certs.Authority // nil with the operator's certificate
@@ -121,6 +124,7 @@ func Open(ctx context.Context, o Options) (_ *Server, err error) {
 		s.openDirectory,
 		s.openStreams,
 		s.openWire,
+		s.openObjects,
 		s.openCatalog,
 	} {
 		if err := step(ctx); err != nil {
