@@ -83,6 +83,7 @@ var imports = []struct{ from, to, why string }{
 	{"internal/firehose/dest/...", "internal/firehose/dest/s3", "destinations stage objects"},
 	{"internal/firehose/dest/redshift", "internal/firehose/dest/postgres", "rows are loaded into servers that cannot read buckets"},
 	{"internal/firehose/dest/...", "internal/sigv4", "requests to search domains are signed"},
+	{"internal/firehose/encode", "internal/firehose/compress", "lines are compressed as objects are"},
 	{"internal/firehose/convert/...", "internal/firehose/convert/...", "formats share schemas and values"},
 	{"internal/catalog", "internal/api/...", "the service implements the generated handler"},
 	{"internal/catalog", "internal/meta", "databases and tables are metadata"},
