@@ -14,6 +14,7 @@ import (
 	"github.com/millrace/millrace/internal/firehose/delivery"
 	"github.com/millrace/millrace/internal/firehose/dest"
 	"github.com/millrace/millrace/internal/firehose/dest/s3"
+	datastream "github.com/millrace/millrace/internal/firehose/dest/stream"
 	"github.com/millrace/millrace/internal/firehose/naming"
 	"github.com/millrace/millrace/internal/firehose/process"
 	"github.com/millrace/millrace/internal/firehose/record"
@@ -44,7 +45,11 @@ type Parts struct {
 	// ContentEncoding sends the header of that name with objects, as the service
 	// does.
 	ContentEncoding bool
-	Log             func(format string, args ...any)
+	// As gives the object store as a role sees it; nil lets every role do
+	// everything.
+	As func(store objects.Store, role string) objects.Store
+	// OpenStream finds a data stream to write to; nil has none.
+	OpenStream func(arn string) (datastream.Writer, error)
 }
 
 // assembly is one delivery stream on its way to a definition.
@@ -164,6 +169,14 @@ func logTarget(o *firehose.CloudWatchLoggingOptions) *delivery.LogTarget {
 	return &delivery.LogTarget{Group: api.Val(o.LogGroupName), Stream: api.Val(o.LogStreamName)}
 }
 
+// store is the object store as a role sees it.
+func (a *assembly) store(role string) objects.Store {
+	if a.parts.As == nil {
+		return a.parts.Objects
+	}
+	return a.parts.As(a.parts.Objects, role)
+}
+
 // objectsOf is where an S3 block puts objects.
 func (a *assembly) objectsOf(c *firehose.S3DestinationConfiguration) (s3.Config, error) {
 	if a.parts.Objects == nil {
@@ -174,7 +187,7 @@ func (a *assembly) objectsOf(c *firehose.S3DestinationConfiguration) (s3.Config,
 		return s3.Config{}, err
 	}
 	config := s3.Config{
-		Store: a.parts.Objects, Bucket: bucketOf(*c.BucketARN), Prefix: prefix, ErrorPrefix: failures,
+		Store: a.store(*c.RoleARN), Bucket: bucketOf(*c.BucketARN), Prefix: prefix, ErrorPrefix: failures,
 		Compression: compress.Format(*c.CompressionFormat), ContentEncoding: a.parts.ContentEncoding,
 	}
 	if k := c.EncryptionConfiguration.KMSEncryptionConfig; k != nil {
