@@ -174,12 +174,12 @@ func (c *Converter) Convert(ctx context.Context, b *record.Batch, w io.Writer) (
 	decoded := 0
 	err = b.Each(func(i int, r *record.Record) error {
 		n, err := s.decoder.Decode(r.Data, s.batch)
-		var bad *serde.Error
-		switch {
-		case errors.As(err, &bad):
+		if err != nil {
+			var bad *serde.Error
+			if !errors.As(err, &bad) {
+				return err
+			}
 			failed = append(failed, c.failure(i, bad))
-		case err != nil:
-			return err
 		}
 		rows += n
 		if decoded += len(r.Data); decoded < c.options.BatchBytes && s.batch.Rows < maxRows {

@@ -12,6 +12,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/parquet-go/parquet-go"
 	"github.com/parquet-go/parquet-go/compress"
@@ -145,10 +146,10 @@ func (p *Writer) Write(b *column.Batch) error {
 			l := &p.layout.leaves[i]
 			p.values, p.fixed = p.values[:0], p.fixed[:0]
 			if c := b.Columns[l.column]; len(l.path) == 0 {
-				p.flat(l, c, from, to, i)
+				p.flat(l, c, from, to)
 			} else {
 				for row := from; row < to; row++ {
-					p.nested(l, c, row, 0, 0, 0, 0, i)
+					p.nested(l, c, row, 0, 0, 0, 0)
 				}
 			}
 			if _, err := p.columns[i].WriteRowValues(p.values); err != nil {
@@ -184,26 +185,56 @@ func (p *Writer) Close() error {
 // Release does nothing: the library keeps its buffers in pools of its own.
 func (p *Writer) Release() {}
 
-// flat appends the values of a column that is not nested.
-func (p *Writer) flat(l *leaf, c *column.Column, from, to, index int) {
+// flat appends the values of a column that is not nested. The library takes the
+// column from the writer, so that values carry their levels only.
+func (p *Writer) flat(l *leaf, c *column.Column, from, to int) {
+	p.values = slices.Grow(p.values, to-from)[:to-from]
+	values, valid := p.values, c.Valid[from:to]
+	values = values[:len(valid)]
+	clear(values)
 	switch l.kind {
 	case hive.String, hive.Char, hive.Varchar, hive.Binary:
 		start := c.Start(from)
-		for i := from; i < to; i++ {
-			end := c.Ends[i]
-			if c.Valid[i] {
-				p.values = append(p.values, parquet.ByteArrayValue(c.Data[start:end]).Level(0, 1, index))
-			} else {
-				p.values = append(p.values, parquet.Value{}.Level(0, 0, index))
+		for i, end := range c.Ends[from:to] {
+			if valid[i] {
+				values[i] = parquet.ByteArrayValue(c.Data[start:end])
+				values[i].SetDefinitionLevel(1)
 			}
 			start = end
 		}
+	case hive.TinyInt, hive.SmallInt, hive.Int, hive.Date:
+		for i, v := range c.Ints[from:to] {
+			if valid[i] {
+				values[i] = parquet.Int32Value(int32(v))
+				values[i].SetDefinitionLevel(1)
+			}
+		}
+	case hive.BigInt:
+		for i, v := range c.Ints[from:to] {
+			if valid[i] {
+				values[i] = parquet.Int64Value(v)
+				values[i].SetDefinitionLevel(1)
+			}
+		}
+	case hive.Float:
+		for i, v := range c.Floats[from:to] {
+			if valid[i] {
+				values[i] = parquet.FloatValue(float32(v))
+				values[i].SetDefinitionLevel(1)
+			}
+		}
+	case hive.Double:
+		for i, v := range c.Floats[from:to] {
+			if valid[i] {
+				values[i] = parquet.DoubleValue(v)
+				values[i].SetDefinitionLevel(1)
+			}
+		}
 	default:
-		for i := from; i < to; i++ {
-			if c.Valid[i] {
-				p.values = append(p.values, p.value(l, c, i).Level(0, 1, index))
-			} else {
-				p.values = append(p.values, parquet.Value{}.Level(0, 0, index))
+		for i := range values {
+			if valid[i] {
+				values[i] = p.value(l, c, from+i)
+				values[i].SetDefinitionLevel(1)
 			}
 		}
 	}
@@ -212,33 +243,39 @@ func (p *Writer) flat(l *leaf, c *column.Column, from, to, index int) {
 // nested appends what value i of c, at the given depth of the leaf's path, means
 // for the leaf. rep is the repetition level of the first value; lists is how many
 // repeated groups the way has passed.
-func (p *Writer) nested(l *leaf, c *column.Column, i, depth, rep, def, lists, index int) {
+func (p *Writer) nested(l *leaf, c *column.Column, i, depth, rep, def, lists int) {
 	if !l.required[depth] {
 		if !c.Valid[i] {
-			p.values = append(p.values, parquet.Value{}.Level(rep, def, index))
+			p.append(parquet.Value{}, rep, def)
 			return
 		}
 		def++
 	}
 	if depth == len(l.path) {
-		p.values = append(p.values, p.value(l, c, i).Level(rep, def, index))
+		p.append(p.value(l, c, i), rep, def)
 		return
 	}
 	child := c.Children[l.path[depth]]
 	if c.Type.Kind == hive.Struct {
-		p.nested(l, child, i, depth+1, rep, def, lists, index)
+		p.nested(l, child, i, depth+1, rep, def, lists)
 		return
 	}
 	start, end := int(c.Start(i)), int(c.Ends[i])
 	if start == end {
-		p.values = append(p.values, parquet.Value{}.Level(rep, def, index))
+		p.append(parquet.Value{}, rep, def)
 		return
 	}
 	lists++
 	for j := start; j < end; j++ {
-		p.nested(l, child, j, depth+1, rep, def+1, lists, index)
+		p.nested(l, child, j, depth+1, rep, def+1, lists)
 		rep = lists
 	}
+}
+
+func (p *Writer) append(v parquet.Value, rep, def int) {
+	v.SetRepetitionLevel(rep)
+	v.SetDefinitionLevel(def)
+	p.values = append(p.values, v)
 }
 
 // value is value i of a leaf.

@@ -33,11 +33,12 @@ type Decoder struct {
 	strict     bool // Hive
 	timestamps []joda
 
-	data   []byte
-	at     int
-	values int // of the record
-	key    []byte
-	text   []byte
+	data    []byte
+	at      int
+	values  int // of the record
+	key     []byte
+	text    []byte
+	scanned number
 }
 
 // node reads the values of one column.

@@ -118,7 +118,8 @@ func (r *reader) name(names []string) int {
 // parse reads s, all of it.
 func (j *joda) parse(s []byte) (int64, bool) {
 	if j.millis {
-		n, size, ok := scanNumber(s)
+		var n number
+		size, ok := n.scan(s)
 		if !ok || size != len(s) {
 			return 0, false
 		}

@@ -20,8 +20,9 @@ type number struct {
 	exponent int
 }
 
-// number reads the number at hand, which must be valid JSON.
-func (d *Decoder) number() (number, error) {
+// number reads the number at hand, which must be valid JSON. It is the decoder's
+// until the next.
+func (d *Decoder) number() (*number, error) {
 	data, start := d.data, d.at
 	i := start
 	if i < len(data) && data[i] == '-' {
@@ -33,32 +34,38 @@ func (d *Decoder) number() (number, error) {
 			i++
 		}
 		d.at = i
-		return number{}, d.wrong()
+		return nil, d.wrong()
 	}
-	n, size, ok := scanNumber(data[start:])
+	size, ok := d.scanned.scan(data[start:])
 	d.at = start + size
 	if !ok || d.at < len(data) && wordByte(data[d.at]) {
-		return number{}, d.wrong()
+		return nil, d.wrong()
 	}
-	return n, nil
+	return &d.scanned, nil
 }
 
 // maxExponent bounds exponents that are computed with; what is beyond is zero or
 // out of every range.
 const maxExponent = 1 << 20
 
-// scanNumber reads a number at the beginning of s: [+-]digits[.digits][e[+-]digits].
+// scan reads a number at the beginning of s: [+-]digits[.digits][e[+-]digits].
 // size is how far it is one, whether or not it is complete.
-func scanNumber(s []byte) (n number, size int, ok bool) {
+func (n *number) scan(s []byte) (size int, ok bool) {
+	*n = number{integer: true, exact: true}
 	i := 0
-	if i < len(s) && (s[i] == '-' || s[i] == '+') {
-		n.negative = s[i] == '-'
+	if len(s) > 0 && (s[0] == '-' || s[0] == '+') {
+		n.negative = s[0] == '-'
 		i++
 	}
-	n.integer, n.exact = true, true
-	first := i
-	for i < len(s) && s[i] >= '0' && s[i] <= '9' {
-		n.digit(s[i])
+	// Leading zeros are no digits that count, so that eighteen bytes at least fit.
+	digits, first := uint64(0), i
+	for i < len(s) && s[i]-'0' <= 9 {
+		if digits >= overflows {
+			n.exact = false
+			n.exponent++
+		} else {
+			digits = digits*10 + uint64(s[i]-'0')
+		}
 		i++
 	}
 	count := i - first
@@ -66,55 +73,55 @@ func scanNumber(s []byte) (n number, size int, ok bool) {
 		n.integer = false
 		i++
 		point := i
-		for i < len(s) && s[i] >= '0' && s[i] <= '9' {
-			n.digit(s[i])
-			n.exponent--
-			i++
-		}
-		if i == point {
-			return n, i, false
-		}
-		count += i - point
-	}
-	if count == 0 {
-		return n, i, false
-	}
-	if i < len(s) && (s[i] == 'e' || s[i] == 'E') {
-		n.integer = false
-		i++
-		negative := false
-		if i < len(s) && (s[i] == '-' || s[i] == '+') {
-			negative = s[i] == '-'
-			i++
-		}
-		digits, e := i, 0
-		for i < len(s) && s[i] >= '0' && s[i] <= '9' {
-			if e < maxExponent {
-				e = e*10 + int(s[i]-'0')
+		for i < len(s) && s[i]-'0' <= 9 {
+			if digits >= overflows {
+				n.exact = false
+			} else {
+				digits = digits*10 + uint64(s[i]-'0')
+				n.exponent--
 			}
 			i++
 		}
-		if i == digits {
-			return n, i, false
+		if i == point {
+			return i, false
 		}
-		if negative {
-			e = -e
+		count += i - point
+	}
+	n.digits = digits
+	if count == 0 {
+		return i, false
+	}
+	if i < len(s) && s[i]|0x20 == 'e' {
+		if i, ok = n.scanExponent(s, i+1); !ok {
+			return i, false
 		}
-		n.exponent += e
 	}
 	n.raw = s[:i]
-	return n, i, true
+	return i, true
 }
 
-// digit takes one more digit. Those that do not fit any more make the number
-// inexact; they count in the exponent.
-func (n *number) digit(c byte) {
-	if n.digits >= (math.MaxUint64-9)/10 {
-		n.exact = false
-		n.exponent++
-		return
+// overflows is where another digit might not fit.
+const overflows = (math.MaxUint64 - 9) / 10
+
+func (n *number) scanExponent(s []byte, i int) (size int, ok bool) {
+	n.integer = false
+	negative := false
+	if i < len(s) && (s[i] == '-' || s[i] == '+') {
+		negative = s[i] == '-'
+		i++
 	}
-	n.digits = n.digits*10 + uint64(c-'0')
+	first, e := i, 0
+	for i < len(s) && s[i]-'0' <= 9 {
+		if e < maxExponent {
+			e = e*10 + int(s[i]-'0')
+		}
+		i++
+	}
+	if negative {
+		e = -e
+	}
+	n.exponent += e
+	return i, i > first
 }
 
 // int is the number's value, if it is a whole number of 64 bits.
@@ -198,7 +205,8 @@ func (d *Decoder) numberValue(t *hive.Type, c *column.Column) error {
 
 // appendNumberText appends a number that stands in a text.
 func appendNumberText(t *hive.Type, c *column.Column, s []byte) error {
-	n, size, ok := scanNumber(s)
+	var n number
+	size, ok := n.scan(s)
 	if !ok || size != len(s) {
 		return mismatch("For input string: %q", shown(s))
 	}

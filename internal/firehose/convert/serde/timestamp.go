@@ -226,7 +226,7 @@ func (d *Decoder) timestamp(c *column.Column) error {
 		if d.strict {
 			return d.appendTimestamp(c, n.raw)
 		}
-		return appendEpoch(c, &n)
+		return appendEpoch(c, n)
 	}
 	return d.notParsed()
 }
@@ -269,7 +269,8 @@ func (d *Decoder) appendTimestamp(c *column.Column, s []byte) error {
 		c.AppendInt(at)
 		return nil
 	}
-	if n, size, ok := scanNumber(s); ok && size == len(s) {
+	var n number
+	if size, ok := n.scan(s); ok && size == len(s) {
 		return appendEpoch(c, &n)
 	}
 	return mismatch(timestampForm+", found %q", shown(s))
