@@ -140,7 +140,6 @@ type request struct {
 // operation is one operation of the protocol.
 type operation struct {
 	about *api.Operation
-	// whole says that the resource is the bucket even if there is a key.
 	serve func(*request) error
 }
 
@@ -242,6 +241,8 @@ func (q *request) authenticate() error {
 	anonymous := r.Header.Get("Authorization") == "" && !q.query.Has("X-Amz-Algorithm")
 	var err error
 	switch {
+	case q.h.o.Verifier != nil && anonymous && q.query.Has("Signature"):
+		return badRequest("InvalidRequest", "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.")
 	case q.h.o.Verifier != nil && anonymous:
 		return accessDenied("Anonymous access is not allowed.")
 	case q.h.o.Verifier != nil:
@@ -434,7 +435,7 @@ func (q *request) fail(err error) string {
 	}
 	x.text("Resource", clip(q.r.URL.Path))
 	x.text("RequestId", q.call.RequestID)
-	x.text("HostId", h.Get("X-Amz-Id-2"))
+	x.text("HostId", strings.Join(h["x-amz-id-2"], ""))
 	x.close("Error")
 	q.answer(e.Status, x)
 	return e.Code

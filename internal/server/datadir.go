@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"github.com/millrace/millrace/internal/meta"
+	"github.com/millrace/millrace/internal/objects"
 	"github.com/millrace/millrace/internal/shardlog/local"
 	"github.com/millrace/millrace/internal/vfs"
 )
@@ -59,11 +60,35 @@ func VerifyDirectory(ctx context.Context, dir string, w io.Writer) error {
 	} else {
 		fmt.Fprintf(w, "ok       %s  %d snapshots\n", metaDir, snapshots)
 	}
+	if files, err = verifyObjects(ctx, dir, w, files, &damaged); err != nil {
+		return err
+	}
 	if damaged > 0 {
 		return fmt.Errorf("data directory %s: %d of %d files are damaged; restore a backup, or start once with --repair to isolate what is damaged and serve the rest", dir, damaged, files+1)
 	}
 	fmt.Fprintf(w, "%d files, %d records, no damage\n", files+1, records)
 	return nil
+}
+
+// verifyObjects is VerifyDirectory for buckets, which there may be none of.
+func verifyObjects(ctx context.Context, dir string, w io.Writer, files int, damaged *int) (int, error) {
+	store := vfs.Sub(vfs.OS(dir), objectsDir)
+	if _, err := store.Stat("."); errors.Is(err, fs.ErrNotExist) {
+		return files, nil
+	}
+	err := objects.Verify(ctx, store, func(c objects.Checked) {
+		files++
+		if c.Damage != nil {
+			*damaged++
+			fmt.Fprintf(w, "DAMAGED  %s/%s  %v\n", objectsDir, c.What, c.Damage)
+			return
+		}
+		fmt.Fprintf(w, "ok       %s/%s  %d bytes, %d entries\n", objectsDir, c.What, c.Bytes, c.Objects)
+	})
+	if err != nil {
+		return files, explainData(dir, err)
+	}
+	return files, nil
 }
 
 // CopyDirectory copies a data directory that no server uses to one that does not
@@ -96,6 +121,9 @@ func CopyDirectory(ctx context.Context, from, to string, w io.Writer) (err error
 		if err := copyFiles(ctx, dst, src, dir); err != nil {
 			return fmt.Errorf("copy %s: %w", dir, err)
 		}
+	}
+	if err := copyTree(ctx, dst, src, objectsDir); err != nil {
+		return fmt.Errorf("copy %s: %w", objectsDir, err)
 	}
 	err = vfs.Copy(dst, masterKeyFile, src, masterKeyFile)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -139,6 +167,40 @@ func copyFiles(ctx context.Context, dst, src vfs.FS, dir string) error {
 			return err
 		}
 		name := dir + "/" + f.Name
+		if err := vfs.Copy(dst, name, src, name); err != nil {
+			return err
+		}
+	}
+	return dst.SyncDir(dir)
+}
+
+// copyTree copies a directory with all below it; it may be missing.
+func copyTree(ctx context.Context, dst, src vfs.FS, dir string) error {
+	entries, err := src.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.Dir {
+			if err := copyTree(ctx, dst, src, dir+"/"+e.Name); err != nil {
+				return err
+			}
+		}
+	}
+	if err := dst.MkdirAll(dir); err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		if e.Dir {
+			continue
+		}
+		name := dir + "/" + e.Name
 		if err := vfs.Copy(dst, name, src, name); err != nil {
 			return err
 		}

@@ -36,6 +36,8 @@ type Options struct {
 	// TableBytes is how large the table in memory grows; default 4 MiB. A log
 	// has the same size.
 	TableBytes int64
+	// ReadOnly changes nothing on disk; commits fail.
+	ReadOnly bool
 	// Logger is told of background work that failed; it is tried again.
 	Logger *slog.Logger
 }
@@ -140,8 +142,10 @@ func Open(fsys vfs.FS, o Options) (_ *Store, err error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Store{fs: fsys, options: o, logger: o.Logger, memory: &memoryTable{}, nextFrame: 1, nextID: 1, wake: make(chan struct{}, 1)}
-	if err := fsys.MkdirAll("."); err != nil {
-		return nil, err
+	if !o.ReadOnly {
+		if err := fsys.MkdirAll("."); err != nil {
+			return nil, err
+		}
 	}
 	defer func() {
 		if err != nil {
@@ -154,14 +158,16 @@ func Open(fsys vfs.FS, o Options) (_ *Store, err error) {
 		return nil, err
 	}
 	s.stopped, s.stop = context.WithCancel(context.Background())
-	s.work.Go(s.background)
-	s.kick()
+	if !o.ReadOnly {
+		s.work.Go(s.background)
+		s.kick()
+	}
 	return s, nil
 }
 
 // recover reads the manifest and replays the logs that it does not cover.
 func (s *Store) recover() error {
-	m, logs, leftovers, err := inventory(s.fs)
+	m, logs, leftovers, err := inventory(s.fs, !s.options.ReadOnly)
 	if err != nil {
 		return err
 	}
@@ -180,6 +186,9 @@ func (s *Store) recover() error {
 	if err := s.replay(logs); err != nil {
 		return err
 	}
+	if s.options.ReadOnly {
+		return nil
+	}
 	if len(logs) >= maxLogs {
 		s.sealed, s.memory = []*memoryTable{s.memory}, &memoryTable{}
 	}
@@ -192,8 +201,8 @@ func (s *Store) recover() error {
 }
 
 // inventory reads the manifest and sorts the files into logs to replay and
-// leftovers of interrupted work.
-func inventory(fsys vfs.FS) (m manifest, logs []uint64, leftovers []string, err error) {
+// leftovers of interrupted work. create writes the manifest of a new index.
+func inventory(fsys vfs.FS, create bool) (m manifest, logs []uint64, leftovers []string, err error) {
 	raw, err := vfs.ReadFile(fsys, manifestName, maxManifest)
 	fresh := missing(err)
 	switch {
@@ -232,7 +241,7 @@ func inventory(fsys vfs.FS) (m manifest, logs []uint64, leftovers []string, err 
 		}
 	}
 	slices.Sort(logs)
-	if fresh {
+	if fresh && create {
 		err = vfs.WriteFile(fsys, manifestName, m.encode())
 	}
 	return m, logs, leftovers, err
@@ -388,7 +397,7 @@ func (s *Store) commitGroup() {
 func (s *Store) write(payload []byte) error {
 	need := int64(frameHeaderBytes + len(payload))
 	s.mu.RLock()
-	closed, full := s.closed, s.memory.bytes >= s.options.TableBytes
+	closed, full := s.closed || s.options.ReadOnly, s.memory.bytes >= s.options.TableBytes
 	s.mu.RUnlock()
 	if closed {
 		return ErrClosed
@@ -809,7 +818,7 @@ func (s *Store) Size() (files int, bytes, memory int64) {
 // Verify reads every file of the index in a folder that no store has open.
 // check is called for each with its entries and damage, nil if there is none.
 func Verify(fsys vfs.FS, check func(file string, entries int64, damage error)) error {
-	m, logs, _, err := inventory(fsys)
+	m, logs, _, err := inventory(fsys, false)
 	if err != nil {
 		check(manifestName, 0, err)
 		return nil
