@@ -120,16 +120,46 @@ func (s *stream) passedLocked(p *plan) bool {
 	return true
 }
 
-// storePlan stores the extent of a batch.
-func (s *stream) storePlan(ctx context.Context, b *batch) error {
+// plan is what is stored about the extent of a batch.
+func (b *batch) plan() planRow {
 	row := planRow{Output: b.slot.output, Group: b.slot.group, Version: b.version, Lanes: map[string][2]record.Position{}}
 	b.extents(func(l *lane, first, last record.Position) { row.Lanes[l.name] = [2]record.Position{first, last} })
-	if _, err := s.engine.o.Meta.Commit(ctx, planTable.Put(row, s.id, b.id)); err != nil {
+	return row
+}
+
+// storePlan stores the extent of a batch.
+func (s *stream) storePlan(ctx context.Context, b *batch) error {
+	s.mu.Lock()
+	op := planTable.Put(b.plan(), s.id, b.id)
+	s.mu.Unlock()
+	if _, err := s.engine.o.Meta.Commit(ctx, op); err != nil {
 		return fmt.Errorf("store extent of a batch: %w", err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b.planned = true
+	return nil
+}
+
+// storePlans stores the extents of all sealed batches. No batch ends meanwhile.
+func (s *stream) storePlans(ctx context.Context) error {
+	s.commitMu.Lock()
+	defer s.commitMu.Unlock()
+	s.mu.Lock()
+	var ops []meta.Op
+	for _, sl := range s.slots {
+		for _, b := range sl.sealed {
+			if !b.planned && !b.ended {
+				b.planned = true
+				ops = append(ops, planTable.Put(b.plan(), s.id, b.id))
+			}
+		}
+	}
+	s.mu.Unlock()
+	// A batch that ends now removes its extent with the next commit.
+	if _, err := s.engine.o.Meta.Commit(ctx, ops...); err != nil {
+		return fmt.Errorf("store extents of batches: %w", err)
+	}
 	return nil
 }
 

@@ -198,7 +198,8 @@ func (e *Engine) Apply(ctx context.Context, d *Definition) error {
 	v := &version{Definition: d}
 	if s := e.find(d.ID); s != nil {
 		s.apply(v)
-		return nil
+		// Under the new version, the old one's batches would not come again.
+		return s.storePlans(ctx)
 	}
 	s := &stream{
 		engine: e, id: d.ID, logger: e.o.Logger.With("deliveryStream", d.Name), version: v,
@@ -268,6 +269,7 @@ func (s *stream) start() {
 	s.reading, s.stopReading = context.WithCancel(context.Background())
 	s.sending, s.stopSending = context.WithCancel(context.Background())
 	source := s.version.Source
+	s.progressLocked()
 	s.mu.Unlock()
 	switch {
 	case source.Stream != nil:
@@ -333,6 +335,7 @@ func (s *stream) stop(drain time.Duration) {
 		return
 	}
 	s.draining = true
+	s.progressLocked()
 	s.mu.Unlock()
 	s.stopReading()
 	s.group.Wait()
@@ -510,60 +513,44 @@ func (e *Engine) Flush(ctx context.Context, id string) error {
 		return ErrNotFound
 	}
 	s.mu.Lock()
-	if !s.running {
-		s.mu.Unlock()
-		return ErrClosed
-	}
 	s.eager++
-	lanes := make([]*lane, 0, len(s.lanes))
-	for _, l := range s.lanes {
-		lanes = append(lanes, l)
-	}
-	started := len(s.serials) > 0
 	s.mu.Unlock()
 	defer func() {
 		s.mu.Lock()
+		defer s.mu.Unlock()
 		s.eager--
-		s.mu.Unlock()
 	}()
-	if !started && s.direct != nil {
-		// The lane is about to start.
-		lanes = nil
-	}
-	targets := map[*lane]uint64{}
-	for _, l := range lanes {
-		targets[l], _ = l.source.tail()
-	}
+	var targets map[*lane]uint64
 	for {
 		s.mu.Lock()
-		if !started && s.direct != nil && len(s.serials) > 0 {
-			for _, l := range s.lanes {
-				lanes = append(lanes, l)
-			}
-			started = true
-			s.mu.Unlock()
+		lanes := slices.Clone(s.serials)
+		progress, removed, over := s.progress, s.removed, s.draining
+		ready := s.running && (len(lanes) > 0 || s.direct == nil)
+		s.mu.Unlock()
+		switch {
+		case removed:
+			return ErrNotFound
+		case over, e.isClosed():
+			return ErrClosed
+		}
+		if ready && targets == nil {
+			targets = map[*lane]uint64{}
 			for _, l := range lanes {
 				targets[l], _ = l.source.tail()
 			}
-			s.mu.Lock()
 		}
-		done := started || s.direct == nil
-		for _, l := range lanes {
-			if l.account.low() < targets[l] && !(l.ended && l.account.low() == l.account.next) {
+		done := ready
+		s.mu.Lock()
+		for l, target := range targets {
+			if low := l.account.low(); low < target && !(l.ended && low == l.account.next) && s.lanes[l.name] == l {
 				done = false
 			}
 			l.nudge()
 		}
 		s.sealAllLocked(nil)
-		progress, removed, running := s.progress, s.removed, s.running && !s.draining
 		s.mu.Unlock()
-		switch {
-		case done:
+		if done {
 			return s.persist(ctx)
-		case removed:
-			return ErrNotFound
-		case !running:
-			return ErrClosed
 		}
 		select {
 		case <-progress:

@@ -251,17 +251,17 @@ func (s *stream) sealLocked(sl *slot) {
 
 func (s *stream) sealBatchLocked(sl *slot, b *batch) {
 	if b.id == "" {
-		b.id = batchID(s.id, sl.output, sl.group, b.lane.name, b.first, b.version)
+		b.id = batchID(s.id, s.row.Log^s.row.Source, sl.output, sl.group, b.lane.name, b.first, b.version)
 	}
 	sl.sealed = append(sl.sealed, b)
 	s.pumpLocked(sl)
 }
 
 // batchID depends on where the batch begins, and on nothing that a restart would
-// change.
-func batchID(stream, output, group, lane string, first record.Position, version int) string {
+// change. origin is the number of the log or data stream that is read.
+func batchID(stream string, origin uint64, output, group, lane string, first record.Position, version int) string {
 	h := sha256.New()
-	var b []byte
+	b := binary.BigEndian.AppendUint64(nil, origin)
 	for _, text := range []string{stream, output, group, lane} {
 		b = appendBytes(b, text)
 	}

@@ -455,6 +455,7 @@ func (s *stream) addLane(ctx context.Context, name string, source source, shard 
 	}
 	s.lanes[name] = l
 	s.serials = append(s.serials, l)
+	s.progressLocked()
 	if !l.ended {
 		group.Go(func() { l.run(ctx) })
 	}
