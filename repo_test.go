@@ -81,6 +81,8 @@ var imports = []struct{ from, to, why string }{
 	{"internal/firehose/dest/...", "internal/firehose/compress", "objects are compressed"},
 	{"internal/firehose/dest/...", "internal/firehose/dest/payload", "batches become bodies of requests"},
 	{"internal/firehose/dest/...", "internal/firehose/dest/s3", "destinations stage objects"},
+	{"internal/firehose/dest/...", "internal/firehose/dest/loaded", "what was stored is stored once"},
+	{"internal/firehose/dest/...", "internal/firehose/dest/jsonscan", "records are looked into without making values of them"},
 	{"internal/firehose/dest/redshift", "internal/firehose/dest/postgres", "rows are loaded into servers that cannot read buckets"},
 	{"internal/firehose/dest/...", "internal/sigv4", "requests to search domains are signed"},
 	{"internal/firehose/encode", "internal/firehose/compress", "lines are compressed as objects are"},

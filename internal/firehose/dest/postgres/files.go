@@ -13,6 +13,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/millrace/millrace/internal/firehose/dest/loaded"
 	"github.com/millrace/millrace/internal/firehose/record"
 )
 
@@ -115,7 +116,7 @@ func (f *filesLoad) file(file File) error {
 	f.name = file.Name
 	var (
 		skip  []section
-		spans Spans
+		spans loaded.Spans
 	)
 	if f.target.Exactly != "" {
 		earlier, err := f.Earlier(f.target.Exactly, file.Batch)
@@ -138,7 +139,7 @@ func (f *filesLoad) file(file File) error {
 		if err != nil {
 			return &bufferError{err}
 		}
-		if len(spans.list) == 0 {
+		if len(spans.List) == 0 {
 			return nil
 		}
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/millrace/millrace/internal/firehose/dest/loaded"
 	"github.com/millrace/millrace/internal/firehose/record"
 )
 
@@ -377,37 +378,9 @@ func qualified(name string) (string, error) {
 	return pgx.Identifier(parts).Sanitize(), nil
 }
 
-// Loaded is what of a delivery stream has been loaded before.
-type Loaded struct{ spans []span }
-
-// span are records of a lane, both ends included.
-type span struct {
-	lane           string
-	first, last    record.Position
-	oldest, newest int64
-}
-
-// Has says that a record was loaded. The time of arrival is asked for too: in a
-// delivery stream that was made anew, positions begin anew.
-func (l *Loaded) Has(r *record.Record) bool {
-	for _, s := range l.spans {
-		if s.oldest <= r.Arrival && r.Arrival <= s.newest && s.first.Compare(r.Position) <= 0 && r.Compare(s.last) <= 0 && s.lane == laneName(r) {
-			return true
-		}
-	}
-	return false
-}
-
-func laneName(r *record.Record) string {
-	if r.Lane == nil {
-		return ""
-	}
-	return r.Lane.Name()
-}
-
 // Earlier waits until no other load of this batch is under way, and finds what
 // was loaded of it before.
-func (l *Load) Earlier(exactly string, b *record.Batch) (*Loaded, error) {
+func (l *Load) Earlier(exactly string, b *record.Batch) (loaded.Set, error) {
 	id, err := qualified(exactly)
 	if err != nil {
 		return nil, err
@@ -423,53 +396,22 @@ func (l *Load) Earlier(exactly string, b *record.Batch) (*Loaded, error) {
 		return nil, err
 	}
 	defer rows.Close()
-	found := &Loaded{}
+	var found loaded.Set
 	for rows.Next() {
-		var s span
+		var s loaded.Span
 		var numbers [4]int64
-		if err := rows.Scan(&s.lane, &numbers[0], &numbers[1], &numbers[2], &numbers[3], &s.oldest, &s.newest); err != nil {
+		if err := rows.Scan(&s.Lane, &numbers[0], &numbers[1], &numbers[2], &numbers[3], &s.Oldest, &s.Newest); err != nil {
 			return nil, err
 		}
-		s.first = record.Position{Index: uint64(numbers[0]), Sub: uint32(numbers[1])}
-		s.last = record.Position{Index: uint64(numbers[2]), Sub: uint32(numbers[3])}
-		found.spans = append(found.spans, s)
+		s.First = record.Position{Index: uint64(numbers[0]), Sub: uint32(numbers[1])}
+		s.Last = record.Position{Index: uint64(numbers[2]), Sub: uint32(numbers[3])}
+		found = append(found, s)
 	}
 	return found, rows.Err()
 }
 
-// Spans collects the records of a load by lane.
-type Spans struct {
-	at   int
-	list []span
-}
-
-// Add counts a record in.
-func (s *Spans) Add(r *record.Record) {
-	name := laneName(r)
-	if len(s.list) == 0 || s.list[s.at].lane != name {
-		s.at = -1
-		for i := range s.list {
-			if s.list[i].lane == name {
-				s.at = i
-			}
-		}
-		if s.at < 0 {
-			s.at = len(s.list)
-			s.list = append(s.list, span{name, r.Position, r.Position, r.Arrival, r.Arrival})
-		}
-	}
-	at := &s.list[s.at]
-	at.oldest, at.newest = min(at.oldest, r.Arrival), max(at.newest, r.Arrival)
-	if r.Compare(at.last) > 0 {
-		at.last = r.Position
-	}
-	if r.Compare(at.first) < 0 {
-		at.first = r.Position
-	}
-}
-
 // Remember notes in the load's transaction what it loaded.
-func (l *Load) Remember(exactly string, b *record.Batch, object string, s *Spans) error {
+func (l *Load) Remember(exactly string, b *record.Batch, object string, s *loaded.Spans) error {
 	if err := l.flush(); err != nil {
 		return err
 	}
@@ -477,10 +419,10 @@ func (l *Load) Remember(exactly string, b *record.Batch, object string, s *Spans
 	if err != nil {
 		return err
 	}
-	for _, p := range s.list {
+	for _, p := range s.List {
 		_, err := l.tx.Exec(l.ctx, "INSERT INTO "+id+
 			" (stream, lane, first_index, first_sub, last_index, last_sub, oldest, newest, batch, object, rows) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
-			b.Stream.ARN, p.lane, int64(p.first.Index), int64(p.first.Sub), int64(p.last.Index), int64(p.last.Sub), p.oldest, p.newest, b.ID, object, int64(l.rows))
+			b.Stream.ARN, p.Lane, int64(p.First.Index), int64(p.First.Sub), int64(p.Last.Index), int64(p.Last.Sub), p.Oldest, p.Newest, b.ID, object, int64(l.rows))
 		if err != nil {
 			return err
 		}

@@ -27,6 +27,7 @@ import (
 	"slices"
 
 	"github.com/millrace/millrace/internal/firehose/dest"
+	"github.com/millrace/millrace/internal/firehose/dest/loaded"
 	"github.com/millrace/millrace/internal/firehose/record"
 )
 
@@ -153,20 +154,20 @@ func (d *Destination) deliver(ctx context.Context, b *record.Batch, result *dest
 		return 0, err
 	}
 	defer load.Rollback()
-	earlier := &Loaded{}
+	var earlier loaded.Set
 	if d.target.Exactly != "" {
 		if earlier, err = load.Earlier(d.target.Exactly, b); err != nil {
 			return 0, err
 		}
 	}
 	var (
-		spans   Spans
+		spans   loaded.Spans
 		sending error
 		input   bytes.Reader
 		in      = load.table.read(&input)
 	)
 	err = b.Each(func(i int, r *record.Record) error {
-		if len(earlier.spans) > 0 && earlier.Has(r) {
+		if earlier.Has(r) {
 			return nil
 		}
 		spans.Add(r)

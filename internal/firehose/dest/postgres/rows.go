@@ -13,6 +13,8 @@ import (
 	"time"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"github.com/millrace/millrace/internal/firehose/dest/jsonscan"
 )
 
 // maxRow bounds one row of an input, in bytes.
@@ -493,8 +495,8 @@ func (r *rows) object() error {
 			}
 		}
 	default:
-		for key, raw := range members(r.line) {
-			name := unquote(key)
+		for key, raw := range jsonscan.Members(r.line) {
+			name := jsonscan.Unquote(key)
 			if r.options.IgnoreCase {
 				name = bytes.ToLower(name)
 			}
@@ -512,7 +514,7 @@ func (r *rows) value(c *column, raw []byte) []byte {
 	case raw[0] == 'n':
 		return nil
 	case raw[0] == '"' && c.typ != "json" && c.typ != "jsonb":
-		v := unquote(raw)
+		v := jsonscan.Unquote(raw)
 		if v == nil {
 			v = []byte{}
 		}
@@ -527,7 +529,7 @@ func (r *rows) value(c *column, raw []byte) []byte {
 func appendArray(b, raw []byte) []byte {
 	b = append(b, '{')
 	n := 0
-	for element := range elements(raw) {
+	for element := range jsonscan.Elements(raw) {
 		if n++; n > 1 {
 			b = append(b, ',')
 		}
@@ -539,7 +541,7 @@ func appendArray(b, raw []byte) []byte {
 		default:
 			text := element
 			if element[0] == '"' {
-				text = unquote(element)
+				text = jsonscan.Unquote(element)
 			}
 			b = append(b, '"')
 			for _, c := range text {
@@ -615,92 +617,6 @@ func jsonFault(raw []byte) string {
 		return err.Error()
 	}
 	return "cannot be read"
-}
-
-// The functions below walk over JSON that is known to be valid.
-
-// skipSpace is where the next character stands that is no white space.
-func skipSpace(b []byte, at int) int {
-	for at < len(b) && (b[at] == ' ' || b[at] == '\t' || b[at] == '\n' || b[at] == '\r') {
-		at++
-	}
-	return at
-}
-
-// skipValue is where the value that begins at at ends.
-func skipValue(b []byte, at int) int {
-	switch b[at] {
-	case '"':
-		for at++; b[at] != '"'; at++ {
-			if b[at] == '\\' {
-				at++
-			}
-		}
-		return at + 1
-	case '{', '[':
-		depth := 0
-		for ; ; at++ {
-			switch b[at] {
-			case '"':
-				at = skipValue(b, at) - 1
-			case '{', '[':
-				depth++
-			case '}', ']':
-				if depth--; depth == 0 {
-					return at + 1
-				}
-			}
-		}
-	}
-	for at < len(b) && strings.IndexByte(",]} \t\r\n", b[at]) < 0 {
-		at++
-	}
-	return at
-}
-
-// members yields the keys (with their quotes) and values of an object.
-func members(object []byte) func(yield func(key, value []byte) bool) {
-	return func(yield func(key, value []byte) bool) {
-		at := skipSpace(object, 1)
-		for object[at] != '}' {
-			end := skipValue(object, at)
-			key := object[at:end]
-			at = skipSpace(object, skipSpace(object, end)+1) // past the colon
-			end = skipValue(object, at)
-			if !yield(key, object[at:end:end]) {
-				return
-			}
-			if at = skipSpace(object, end); object[at] == ',' {
-				at = skipSpace(object, at+1)
-			}
-		}
-	}
-}
-
-// elements yields the elements of an array.
-func elements(array []byte) func(yield func(value []byte) bool) {
-	return func(yield func(value []byte) bool) {
-		at := skipSpace(array, 1)
-		for array[at] != ']' {
-			end := skipValue(array, at)
-			if !yield(array[at:end:end]) {
-				return
-			}
-			if at = skipSpace(array, end); array[at] == ',' {
-				at = skipSpace(array, at+1)
-			}
-		}
-	}
-}
-
-// unquote is the text of a JSON string.
-func unquote(raw []byte) []byte {
-	if bytes.IndexByte(raw, '\\') < 0 {
-		return raw[1 : len(raw)-1]
-	}
-	var s string
-	_ = json.Unmarshal(raw, &s) // it is valid
-	return []byte(s)
 }
 
 // pathStep is a member or, if member is empty, an element.
@@ -790,14 +706,14 @@ func follow(raw []byte, steps []pathStep) []byte {
 		var found []byte
 		switch {
 		case step.member != "" && raw[0] == '{':
-			for key, value := range members(raw) {
-				if string(unquote(key)) == step.member {
+			for key, value := range jsonscan.Members(raw) {
+				if string(jsonscan.Unquote(key)) == step.member {
 					found = value
 				}
 			}
 		case step.member == "" && raw[0] == '[':
 			n := 0
-			for value := range elements(raw) {
+			for value := range jsonscan.Elements(raw) {
 				if n == step.index {
 					found = value
 					break
