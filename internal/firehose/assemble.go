@@ -20,6 +20,7 @@ import (
 	"github.com/millrace/millrace/internal/firehose/record"
 	"github.com/millrace/millrace/internal/objects"
 	"github.com/millrace/millrace/internal/outbound"
+	"github.com/millrace/millrace/internal/sigv4"
 )
 
 // Secrets resolves the ARN of a secret; *secrets.Store is one.
@@ -48,6 +49,11 @@ type Parts struct {
 	// As gives the object store as a role sees it; nil lets every role do
 	// everything.
 	As func(store objects.Store, role string) objects.Store
+	// InvokeAs is the same for functions.
+	InvokeAs func(invoker process.Invoker, role string) process.Invoker
+	// Sign gives the credentials that sign requests to clusters whose region the
+	// operator has set; nil has none.
+	Sign func(ctx context.Context) (sigv4.Credentials, error)
 	// OpenStream finds a data stream to write to; nil has none.
 	OpenStream func(arn string) (datastream.Writer, error)
 }
@@ -152,8 +158,24 @@ func (a *assembly) chain() error {
 	if config.Function != nil && a.parts.Invoker == nil {
 		return errors.New("this server runs no functions")
 	}
-	a.out.Chain = process.NewChain(config, a.parts.Invoker)
+	invoker := a.parts.Invoker
+	if config.Function != nil && a.parts.InvokeAs != nil {
+		role := config.Function.RoleARN
+		if role == "" {
+			role = a.role()
+		}
+		invoker = a.parts.InvokeAs(invoker, role)
+	}
+	a.out.Chain = process.NewChain(config, invoker)
 	return nil
+}
+
+// role is the destination's role, or where it has none that of its S3 block.
+func (a *assembly) role() string {
+	if a.shared.RoleARN != nil {
+		return *a.shared.RoleARN
+	}
+	return *a.shared.S3Configuration.RoleARN
 }
 
 const mib = 1 << 20
@@ -288,7 +310,7 @@ func (a *assembly) s3() (dest.Destination, error) {
 		return nil, err
 	}
 	// Deliveries to objects are repeated for as long as the records are there.
-	a.out.Kind, a.out.Retry.Duration = delivery.KindS3, -1
+	a.out.Kind, a.out.Retry.Duration, a.out.Converts = delivery.KindS3, -1, config.Converter != nil
 	if partitions(e) {
 		a.out.Partitioning = &delivery.Partitioning{Prefix: config.Prefix}
 	}

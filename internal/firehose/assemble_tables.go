@@ -78,7 +78,4 @@ func (a *assembly) snowflake() (dest.Destination, error) {
 
 var errPending = errors.New("this destination cannot be used on this server")
 
-func (a *assembly) elasticsearch() (dest.Destination, error) { return nil, errPending }
-func (a *assembly) openSearch() (dest.Destination, error)    { return nil, errPending }
-func (a *assembly) serverless() (dest.Destination, error)    { return nil, errPending }
-func (a *assembly) iceberg() (dest.Destination, error)       { return nil, errPending }
+func (a *assembly) iceberg() (dest.Destination, error) { return nil, errPending }

@@ -10,12 +10,14 @@ import (
 	"github.com/millrace/millrace/internal/firehose/dest/file"
 	"github.com/millrace/millrace/internal/firehose/dest/httpendpoint"
 	"github.com/millrace/millrace/internal/firehose/dest/kafka"
+	"github.com/millrace/millrace/internal/firehose/dest/opensearch"
 	"github.com/millrace/millrace/internal/firehose/dest/postgres"
 	"github.com/millrace/millrace/internal/firehose/dest/redshift"
 	"github.com/millrace/millrace/internal/firehose/dest/s3"
 	"github.com/millrace/millrace/internal/firehose/dest/snowflake"
 	"github.com/millrace/millrace/internal/firehose/dest/splunk"
 	datastream "github.com/millrace/millrace/internal/firehose/dest/stream"
+	"github.com/millrace/millrace/internal/firehose/encode"
 	"github.com/millrace/millrace/internal/firehose/naming"
 )
 
@@ -28,8 +30,25 @@ type bucketConfig struct {
 	Compression string `yaml:"compression"`
 	Extension   string `yaml:"extension"`
 	// Delimiter goes behind every record that does not end with it.
-	Delimiter string `yaml:"delimiter"`
-	KMSKey    string `yaml:"kms_key"`
+	Delimiter string         `yaml:"delimiter"`
+	KMSKey    string         `yaml:"kms_key"`
+	Encode    *encode.Config `yaml:"encode"`
+}
+
+// fileConfig is a destination of type file.
+type fileConfig struct {
+	file.Config `yaml:",inline"`
+	Encode      *encode.Config `yaml:"encode"`
+}
+
+// encoder makes the converter of a format of the operator's; nil writes records
+// as they are.
+func (a *assembly) encoder(c *encode.Config) (s3.Converter, error) {
+	if c == nil {
+		return nil, nil
+	}
+	a.out.Converts = true
+	return encode.New(*c)
 }
 
 func (a *assembly) namedBucket(c bucketConfig) (dest.Destination, error) {
@@ -53,9 +72,13 @@ func (a *assembly) namedBucket(c bucketConfig) (dest.Destination, error) {
 			return nil, err
 		}
 	}
+	converter, err := a.encoder(c.Encode)
+	if err != nil {
+		return nil, err
+	}
 	// The operator's own bucket is written with the operator's rights.
 	return s3.New(s3.Config{
-		Store: a.parts.Objects, Bucket: c.Bucket, Prefix: prefix, Location: zone, Compression: format, Extension: c.Extension,
+		Store: a.parts.Objects, Bucket: c.Bucket, Prefix: prefix, Location: zone, Compression: format, Extension: c.Extension, Converter: converter,
 		Delimiter: []byte(strings.ReplaceAll(c.Delimiter, `\n`, "\n")), KMSKey: c.KMSKey, ContentEncoding: a.parts.ContentEncoding,
 	}), nil
 }
@@ -63,8 +86,12 @@ func (a *assembly) namedBucket(c bucketConfig) (dest.Destination, error) {
 // namedTypes are the types of destinations that an operator can name.
 func namedTypes() map[string]namedType {
 	return map[string]namedType{
-		"file": typeOf(delivery.KindOther, func(_ *assembly, c file.Config) (dest.Destination, error) {
-			return file.New(c, nil)
+		"file": typeOf(delivery.KindOther, func(a *assembly, c fileConfig) (dest.Destination, error) {
+			converter, err := a.encoder(c.Encode)
+			if err != nil {
+				return nil, err
+			}
+			return file.New(c.Config, converter)
 		}),
 		"s3": typeOf(delivery.KindS3, (*assembly).namedBucket),
 		"kafka": typeOf(delivery.KindOther, func(a *assembly, c kafka.Config) (dest.Destination, error) {
@@ -78,6 +105,11 @@ func namedTypes() map[string]namedType {
 		}),
 		"postgresql": typeOf(delivery.KindOther, func(a *assembly, c postgres.Config) (dest.Destination, error) {
 			return postgres.New(c, postgres.Deps{Dial: a.parts.Policy.DialContext})
+		}),
+		"opensearch": typeOf(delivery.KindOpenSearch, func(a *assembly, c opensearch.Config) (dest.Destination, error) {
+			c.StreamARN = a.stream.arn()
+			a.out.Retry.FromFirstAttempt = true
+			return opensearch.New(c, opensearch.Deps{Policy: a.parts.Policy, Credentials: a.parts.Sign})
 		}),
 		"http": typeOf(delivery.KindHTTPEndpoint, func(a *assembly, c httpendpoint.Config) (dest.Destination, error) {
 			return httpendpoint.New(c, httpendpoint.Deps{Policy: a.parts.Policy, Secrets: a.parts.Secrets})
@@ -95,9 +127,10 @@ func namedTypes() map[string]namedType {
 func endpointTypes() map[string]func(config []byte) error {
 	check := func(c any) func([]byte) error { return func(config []byte) error { return overlay(c, config) } }
 	return map[string]func([]byte) error{
-		"http":      check(new(httpendpoint.Config)),
-		"splunk":    check(new(splunk.Config)),
-		"redshift":  check(new(redshift.Endpoint)),
-		"snowflake": check(new(snowflake.Config)),
+		"http":       check(new(httpendpoint.Config)),
+		"opensearch": check(new(opensearch.Config)),
+		"splunk":     check(new(splunk.Config)),
+		"redshift":   check(new(redshift.Endpoint)),
+		"snowflake":  check(new(snowflake.Config)),
 	}
 }

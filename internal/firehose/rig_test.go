@@ -125,7 +125,8 @@ func newRig(t testing.TB, change func(*Options)) *rig {
 			t.Error(err)
 		}
 	})
-	operator, err := ParseOperator([]byte("topics:\n  arn:aws:kafka:eu-central-1:123456789012:cluster/c: [localhost:9092]\n"))
+	operator, err := ParseOperator([]byte("topics:\n  arn:aws:kafka:eu-central-1:123456789012:cluster/c: [localhost:9092]\n" +
+		"endpoints:\n  arn:aws:es:eu-central-1:123456789012:domain/search: {endpoint: \"http://localhost:9200\"}\n"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -115,7 +115,7 @@ var rules = []struct {
 	{"a time format that cannot be", kindS3, func(d *destination) {
 		d.ExtendedS3.DataFormatConversionConfiguration = conversion()
 		d.ExtendedS3.DataFormatConversionConfiguration.InputFormatConfiguration.Deserializer = &firehose.Deserializer{
-			HiveJsonSerDe: &firehose.HiveJsonSerDe{TimestampFormats: []string{"yyyy'unclosed"}}}
+			HiveJsonSerDe: &firehose.HiveJsonSerDe{TimestampFormats: []string{"yyyy-bb"}}}
 	}, "Invalid deserializer option(s)…"},
 
 	{"a backup without a place", kindS3, func(d *destination) { d.ExtendedS3.S3BackupMode = api.Ptr(firehose.S3BackupModeEnabled) },

@@ -70,6 +70,9 @@ type Role struct {
 // ARN names the role.
 func (r *Role) ARN() string { return "arn:aws:iam::" + r.Account + ":role/" + r.Name }
 
+// IdentityPolicies say what the role may do.
+func (r *Role) IdentityPolicies() []*Policy { return r.parsed }
+
 // TrustPolicy says who may assume the role.
 func (r *Role) TrustPolicy() *Policy { return r.trust }
 

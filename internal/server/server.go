@@ -20,10 +20,14 @@ import (
 	"github.com/millrace/millrace/internal/catalog"
 	"github.com/millrace/millrace/internal/certs"
 	"github.com/millrace/millrace/internal/config"
+	"github.com/millrace/millrace/internal/firehose"
+	"github.com/millrace/millrace/internal/firehose/delivery"
+	"github.com/millrace/millrace/internal/functions"
 	"github.com/millrace/millrace/internal/iam"
 	"github.com/millrace/millrace/internal/iam/metastore"
 	"github.com/millrace/millrace/internal/identity"
 	"github.com/millrace/millrace/internal/keyring"
+	"github.com/millrace/millrace/internal/logs"
 	"github.com/millrace/millrace/internal/meta"
 	"github.com/millrace/millrace/internal/metrics"
 	"github.com/millrace/millrace/internal/objects"
@@ -70,6 +74,10 @@ type Server struct {
 	buckets   *objects.Embedded // the server's own
 	objects   objects.Store     // of those who write objects
 	catalog   *catalog.Service
+	logs      *logs.Service
+	functions *functions.Registry
+	delivery  *delivery.Engine
+	firehose  *firehose.Service
 	limiter   *quota.Limiter
 	authority *certs.Authority // nil with the operator's certificate
 	mux       *wire.Mux
@@ -126,6 +134,9 @@ func Open(ctx context.Context, o Options) (_ *Server, err error) {
 		s.openWire,
 		s.openObjects,
 		s.openCatalog,
+		s.openLogs,
+		s.openFunctions,
+		s.openFirehose, // last: destinations are built from the others
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err
@@ -401,6 +412,10 @@ func (s *Server) Run(ctx context.Context) error {
 	defer stopWork()
 	background, failed := errgroup.WithContext(work)
 	background.Go(func() error { return s.streams.Run(failed) })
+	background.Go(func() error { return s.logs.Run(failed) })
+	background.Go(func() error { return s.functions.Run(failed) })
+	background.Go(func() error { return s.delivery.Run(failed) })
+	background.Go(func() error { return s.firehose.Run(failed) })
 
 	var accepting errgroup.Group
 	for _, l := range s.listeners {
