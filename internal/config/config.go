@@ -98,6 +98,9 @@ type Config struct {
 	S3Region    string `key:"s3-region" doc:"Region of that object store's requests. Empty is that of the AWS configuration, else us-east-1."`
 	S3PathStyle bool   `key:"s3-path-style" doc:"Name buckets in the path of addresses, as stores without wildcard host names need it, not in the host."`
 
+	Functions         string `group:"Functions" key:"functions" doc:"Directory with the functions that delivery streams transform records with and the Lambda API calls: NAME/bootstrap, NAME/lambda_function.py or NAME/index.mjs run here, functions.yaml names those that run elsewhere. Empty means functions below data."`
+	FunctionProcesses int    `key:"function-processes" doc:"Processes that local functions may have together."`
+
 	MaxBody         Bytes         `group:"Requests" key:"max-body" doc:"Largest request body. The largest valid PutRecords needs 16MiB."`
 	BodyMemory      Bytes         `key:"body-memory" doc:"Memory that request bodies may take together; more wait for their turn."`
 	MaxConnections  int           `key:"max-connections" doc:"Open connections allowed on the API ports together."`
@@ -147,6 +150,8 @@ func Default() *Config {
 		ContentEncoding:    true,
 
 		S3PathStyle: true,
+
+		FunctionProcesses: 64,
 
 		MaxBody:         20 << 20,
 		BodyMemory:      256 << 20,
@@ -214,7 +219,7 @@ func (c *Config) check() error {
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		return bad("tls-cert", "tls-cert and tls-key go together; only one is set")
 	}
-	for _, f := range []struct{ key, path string }{{"tls-cert", c.TLSCert}, {"tls-key", c.TLSKey}, {"seed", c.Seed}, {"web-identity-issuers", c.WebIdentityIssuers}, {"secrets", c.Secrets}, {"destinations", c.Destinations}} {
+	for _, f := range []struct{ key, path string }{{"tls-cert", c.TLSCert}, {"tls-key", c.TLSKey}, {"seed", c.Seed}, {"web-identity-issuers", c.WebIdentityIssuers}, {"secrets", c.Secrets}, {"destinations", c.Destinations}, {"functions", c.Functions}} {
 		if f.path == "" {
 			continue
 		}
@@ -245,6 +250,7 @@ func (c *Config) check() error {
 		{"max-delivery-streams", int64(c.MaxDeliveryStreams), 1, 1_000_000},
 		{"delivery-memory", int64(c.DeliveryMemory), 8 << 20, 1 << 40},
 		{"delivery-quota", int64(c.DeliveryQuota), 0, 1 << 50},
+		{"function-processes", int64(c.FunctionProcesses), 1, 10_000},
 		{"max-body", int64(c.MaxBody), 16 << 20, 1 << 30},
 		{"body-memory", int64(c.BodyMemory), int64(c.MaxBody), 1 << 40},
 		{"max-connections", int64(c.MaxConnections), 1, 1 << 20},
