@@ -32,6 +32,7 @@
 package functions
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/rand"
@@ -97,7 +98,8 @@ type Request struct {
 	// where it is silent; those of Options if they are empty.
 	Function        string
 	Account, Region string
-	// Payload is the event, a JSON document; empty is an empty object.
+	// Payload is the event, a JSON document; empty is an empty object. It is the
+	// caller's again when Invoke returns.
 	Payload []byte
 	// ClientContext is JSON that the function finds in its context; may be empty.
 	ClientContext string
@@ -291,6 +293,8 @@ func (r *Registry) Invoke(ctx context.Context, q Request) (Answer, error) {
 		return Answer{}, &Error{Code: "RequestTooLargeException", Status: 413, Delivery: "Lambda.InvocationFailure",
 			Message: fmt.Sprintf("Request must be smaller than %d bytes for the InvokeFunction operation", MaxPayload)}
 	}
+	// A call may outlive a caller that gives up, and the caller's buffer.
+	q.Payload = bytes.Clone(q.Payload)
 	if q.RequestID == "" {
 		q.RequestID = newID()
 	}

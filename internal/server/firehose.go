@@ -41,7 +41,7 @@ func (s *Server) openFirehose(ctx context.Context) error {
 		Log: s.log, Meta: s.meta, Keyring: s.keyring,
 		BufferMemory: int64(s.config.DeliveryMemory), DirectRetention: s.config.DeliveryRetention, DirectQuota: int64(s.config.DeliveryQuota),
 		DrainTimeout: s.config.DeliveryDrain, Streams: streamSource{s.streams}, Topics: &delivery.Topics{Brokers: parts.Topics},
-		Now: s.options.Now, Logger: s.logger,
+		Now: s.options.Now, Logger: s.logger, ErrorLog: s.logs,
 	}
 	if s.config.DeliveryDrain == 0 {
 		o.DrainTimeout = -1
@@ -86,7 +86,7 @@ func (s *Server) deliveryParts() (firehose.Parts, error) {
 		return firehose.Parts{}, fmt.Errorf("outbound-allow: %w", err)
 	}
 	parts := firehose.Parts{
-		Objects: s.objects, Schemas: schemas{s.catalog}, Policy: policy, Operator: operator, Topics: operator.Topics(), ContentEncoding: s.config.ContentEncoding,
+		Objects: s.objects, Schemas: schemas{s.catalog}, Invoker: functionInvoker{s.functions}, Policy: policy, Operator: operator, Topics: operator.Topics(), ContentEncoding: s.config.ContentEncoding,
 		StreamExists: func(_ context.Context, arn string) error {
 			_, err := s.streams.OpenReader(arn)
 			return err
