@@ -49,6 +49,8 @@ type planRow struct {
 	Output  string                        `json:"output"`
 	Group   string                        `json:"group"`
 	Version int                           `json:"version"`
+	Lane    string                        `json:"lane"`  // of the first record
+	First   record.Position               `json:"first"` // and where it is
 	Lanes   map[string][2]record.Position `json:"lanes"`
 }
 
@@ -93,6 +95,7 @@ func (s *stream) finishPlansLocked() {
 				s.scheduleCommitLocked()
 				continue
 			}
+			p.batch.slot.expected--
 			s.sealBatchLocked(p.batch.slot, p.batch)
 		}
 		if len(list) == 0 {
@@ -122,7 +125,9 @@ func (s *stream) passedLocked(p *plan) bool {
 
 // plan is what is stored about the extent of a batch.
 func (b *batch) plan() planRow {
-	row := planRow{Output: b.slot.output, Group: b.slot.group, Version: b.version, Lanes: map[string][2]record.Position{}}
+	row := planRow{
+		Output: b.slot.output, Group: b.slot.group, Version: b.version, Lane: b.lane.name, First: b.first, Lanes: map[string][2]record.Position{},
+	}
 	b.extents(func(l *lane, first, last record.Position) { row.Lanes[l.name] = [2]record.Position{first, last} })
 	return row
 }
@@ -137,7 +142,7 @@ func (s *stream) storePlan(ctx context.Context, b *batch) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	b.planned = true
+	b.planned = b.id
 	return nil
 }
 
@@ -149,8 +154,8 @@ func (s *stream) storePlans(ctx context.Context) error {
 	var ops []meta.Op
 	for _, sl := range s.slots {
 		for _, b := range sl.sealed {
-			if !b.planned && !b.ended {
-				b.planned = true
+			if b.planned == "" && !b.ended {
+				b.planned = b.id
 				ops = append(ops, planTable.Put(b.plan(), s.id, b.id))
 			}
 		}

@@ -51,11 +51,13 @@ func (s *stream) settleLocked(b *batch, entry LedgerEntry) {
 		s.movedLocked(l)
 		l.nudge()
 	})
-	if b.planned {
-		s.ops = append(s.ops, opRow{deletePlan(s.id, b.id)})
+	if b.planned != "" {
+		s.ops = append(s.ops, opRow{deletePlan(s.id, b.planned)})
 	}
 	s.ledgerLocked(entry)
 	b.ended = true
+	s.records -= b.count
+	s.bytes -= b.bytes
 }
 
 // land takes a batch out of its slot. One that has not arrived is read again at
@@ -67,8 +69,10 @@ func (s *stream) land(b *batch, landed bool) {
 	sl := b.slot
 	sl.flying--
 	sl.sealed = slices.DeleteFunc(sl.sealed, func(o *batch) bool { return o == b })
-	s.records -= b.count
-	s.bytes -= b.bytes
+	if !b.ended {
+		s.records -= b.count
+		s.bytes -= b.bytes
+	}
 	s.unrefLocked(sl.slotKey.version)
 	if landed || !s.draining {
 		s.pumpLocked(sl)

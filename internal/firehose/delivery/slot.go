@@ -73,7 +73,9 @@ type slot struct {
 	open   *batch
 	sealed []*batch // waiting first to last; those under way included
 	flying int
-	full   bool // counted as such
+	// expected counts batches of an earlier run that are being read again.
+	expected int
+	full     bool // counted as such
 }
 
 // batch is a buffer with what is known about its records. Once it is sealed, it
@@ -82,7 +84,7 @@ type batch struct {
 	slot    *slot
 	version int
 	id      string
-	planned bool // its extent is stored
+	planned string // the id under which its extent is stored; empty if it is not
 	buffer  buffer
 
 	lane          *lane // of the first record
@@ -131,7 +133,7 @@ func (s *stream) slotLocked(key slotKey, l *lane, keys *record.Keys) *slot {
 
 // dropLocked forgets a slot that has nothing.
 func (s *stream) dropLocked(sl *slot) {
-	if sl.open != nil || len(sl.sealed) > 0 {
+	if sl.open != nil || len(sl.sealed) > 0 || sl.expected > 0 {
 		return
 	}
 	delete(s.slots, sl.slotKey)
@@ -158,7 +160,11 @@ func (s *stream) addLocked(sl *slot, l *lane, r *record.Record, several bool) {
 		}
 		if p.batch == nil {
 			p.batch = s.newBatchLocked(sl)
-			p.batch.id, p.batch.version, p.batch.planned = p.id, p.Version, true
+			p.batch.version, p.batch.planned = p.Version, p.id
+			sl.expected++
+		}
+		if l.name == p.Lane && r.Position == p.First {
+			p.batch.id = p.id
 		}
 		s.putLocked(p.batch, l, r, several)
 		return
@@ -251,6 +257,9 @@ func (s *stream) sealLocked(sl *slot) {
 
 func (s *stream) sealBatchLocked(sl *slot, b *batch) {
 	if b.id == "" {
+		// Also a batch of an earlier run that comes without its first record, because
+		// that took another way this time: should it come back, it may begin a batch
+		// of its own, which must not replace this one.
 		b.id = batchID(s.id, s.row.Log^s.row.Source, sl.output, sl.group, b.lane.name, b.first, b.version)
 	}
 	sl.sealed = append(sl.sealed, b)
@@ -286,7 +295,7 @@ func (s *stream) pumpLocked(sl *slot) {
 			b.flying = true
 			// The first batch of one lane begins where the lane will be read again
 			// after a crash; all others need to be stored to come again as they are.
-			plan := !b.planned && (sl.flying > 0 || sl.lane == nil || b.only == nil || b.only.kafka != nil)
+			plan := b.planned == "" && (sl.flying > 0 || sl.lane == nil || b.only == nil || b.only.kafka != nil)
 			sl.flying++
 			s.flights.Go(func() { s.fly(b, plan) })
 		}
