@@ -200,7 +200,8 @@ func (v *Validator) Pattern(name, s string, p *Pattern) {
 	}
 }
 
-// Enum is the set of values of an enumeration, in the model's order.
+// Enum is the set of values of an enumeration, in the order in which refusals
+// list them.
 type Enum []string
 
 func (e Enum) has(s string) bool { return slices.Contains(e, s) }

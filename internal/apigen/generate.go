@@ -37,6 +37,9 @@ type service struct {
 	resource []resourceMember  // input members that name the resource, best first
 	rename   map[string]string // shapes whose name is taken in the generated package
 	refusal  string            // the error that reports broken constraints; ValidationException if empty
+	// printed is the order in which refusals list an enumeration's values, where
+	// it is known not to be the model's.
+	printed map[string][]string
 }
 
 type resourceMember struct{ name, kind string }
@@ -51,6 +54,7 @@ var services = []service{
 	{
 		model: "firehose", pkg: "firehose", title: "Firehose", prefix: "firehose",
 		aliases:  []string{"PutRecord", "PutRecordBatch"},
+		printed:  map[string][]string{"CompressionFormat": {"ZIP", "HADOOP_SNAPPY", "Snappy", "GZIP", "UNCOMPRESSED"}},
 		resource: []resourceMember{{"DeliveryStreamARN", "ARN"}, {"DeliveryStreamName", "DeliveryStream"}},
 	},
 	{
@@ -434,8 +438,15 @@ func (g *generator) constraintVars() {
 			lines = append(lines, fmt.Sprintf("pattern%s = %s", s.goName, e))
 		}
 		if s.enum != nil {
+			values := s.enum
+			if printed := g.printed[s.name]; printed != nil {
+				if !slices.Equal(slices.Sorted(slices.Values(values)), slices.Sorted(slices.Values(printed))) {
+					g.fail("shape %s: the values that are printed are not the model's", n)
+				}
+				values = printed
+			}
 			var v []string
-			for _, e := range s.enum {
+			for _, e := range values {
 				v = append(v, fmt.Sprintf("%q", e))
 			}
 			lines = append(lines, fmt.Sprintf("enum%s = api.Enum{%s}", s.goName, strings.Join(v, ", ")))

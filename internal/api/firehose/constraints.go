@@ -20,7 +20,7 @@ var (
 	patternAmazonopensearchserviceTypeName              = api.NewPattern(`.*`, `.*`)
 	patternBucketARN                                    = api.NewPattern(`arn:.*:s3:::[\w\.\-]{1,255}`, `arn:.*:s3:::[\w\.\-]{1,255}`)
 	patternClusterJDBCURL                               = api.NewPattern(`jdbc:(redshift|postgresql)://((?!-)[A-Za-z0-9-]{1,63}(?<!-)\.)+(redshift(-serverless)?)\.([a-zA-Z0-9\.\-]+):\d{1,5}/[a-zA-Z0-9_$-]+`, `jdbc:(redshift|postgresql)://([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+(redshift(-serverless)?)\.([a-zA-Z0-9.\-]+):\d{1,5}/[a-zA-Z0-9_$-]+`)
-	enumCompressionFormat                               = api.Enum{"UNCOMPRESSED", "GZIP", "ZIP", "Snappy", "HADOOP_SNAPPY"}
+	enumCompressionFormat                               = api.Enum{"ZIP", "HADOOP_SNAPPY", "Snappy", "GZIP", "UNCOMPRESSED"}
 	enumConnectivity                                    = api.Enum{"PUBLIC", "PRIVATE"}
 	enumContentEncoding                                 = api.Enum{"NONE", "GZIP"}
 	patternCopyOptions                                  = api.NewPattern(`.*`, `.*`)
