@@ -55,12 +55,19 @@ func parseJoda(pattern string) (joda, error) {
 				i += 2
 				continue
 			}
-			end := strings.IndexByte(pattern[i+1:], '\'')
-			if end < 0 {
-				end = len(pattern) - i - 1 // Joda lets a last quote open
+			// Up to the closing quote; two stand for one. Joda lets the last be left out.
+			var b strings.Builder
+			for i++; i < len(pattern); i++ {
+				if pattern[i] == '\'' {
+					if i+1 == len(pattern) || pattern[i+1] != '\'' {
+						break
+					}
+					i++
+				}
+				b.WriteByte(pattern[i])
 			}
-			literal(pattern[i+1 : i+1+end])
-			i = min(i+end+2, len(pattern))
+			literal(b.String())
+			i = min(i+1, len(pattern))
 		case 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z':
 			n := 1
 			for i+n < len(pattern) && pattern[i+n] == c {

@@ -304,9 +304,10 @@ func (n *number) smallDecimal(scale int) (v column.Int128, ok bool) {
 		return v, false
 	}
 	for ; shift > 0; shift-- {
-		if v = tenfold(v, 0); !less(v, tens[hive.MaxPrecision]) {
-			return v, false
+		if !less(v, tens[hive.MaxPrecision-1]) {
+			return v, false // and ten times that might not fit 128 bits
 		}
+		v = tenfold(v, 0)
 	}
 	if shift < -20 {
 		return column.Int128{}, true
