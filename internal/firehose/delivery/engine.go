@@ -536,7 +536,7 @@ func (e *Engine) Flush(ctx context.Context, id string) error {
 		if ready && targets == nil {
 			targets = map[*lane]uint64{}
 			for _, l := range lanes {
-				targets[l], _ = l.source.tail()
+				targets[l] = l.target()
 			}
 		}
 		done := ready
@@ -653,7 +653,7 @@ func (e *Engine) Status(id string) (Status, error) {
 		st.Oldest = time.UnixMilli(oldest)
 	}
 	for _, l := range s.lanes {
-		available, _ := l.source.tail()
+		available := l.target()
 		st.Lanes = append(st.Lanes, LaneStatus{
 			Name: l.name, Delivered: l.account.low(), Read: l.read, Available: available, Done: l.ended && l.account.low() == l.account.next,
 		})

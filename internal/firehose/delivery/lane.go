@@ -82,10 +82,12 @@ type job struct {
 
 	out    []record.Record
 	failed []process.Failed
-	stats  process.Stats
-	err    error
-	took   time.Duration
-	done   chan struct{} // closed when it has been processed; nil where nobody waits
+	// refused are those that the chain does not see.
+	refused []process.Failed
+	stats   process.Stats
+	err     error
+	took    time.Duration
+	done    chan struct{} // closed when it has been processed; nil where nobody waits
 
 	arena []byte // owns the bytes, where a job is gathered from several reads
 	next  uint64
@@ -309,6 +311,15 @@ func (l *lane) fetch(ctx context.Context, v *version, gathering bool, pending **
 	return run.End, nil
 }
 
+// target is the index behind everything that the source has now.
+func (l *lane) target() uint64 {
+	if l.kafka != nil {
+		return l.kafka.available()
+	}
+	next, _ := l.source.tail()
+	return next
+}
+
 // passed notes that the source has nothing up to an index.
 func (l *lane) passed(next uint64) {
 	s := l.stream
@@ -378,6 +389,15 @@ func (l *lane) open(j *job, run *Run, copying bool) {
 			continue
 		}
 		j.bytes += int64(len(rec.Data))
+		if l.kafka != nil && len(rec.Data) > l.kafka.maxRecord() {
+			j.refused = append(j.refused, process.Failed{
+				Record: rec, ErrorType: errorTypeProcessing, Code: "MSK.RecordTooLarge", Attempts: 1, Ended: s.engine.now(),
+				Message: "The record of the topic is larger than a delivery stream takes.",
+			})
+			s.series.Add(FailedValidationRecords, 1)
+			s.series.Add(FailedValidationBytes, float64(len(rec.Data)))
+			continue
+		}
 		if l.shard != nil && aggregate.Is(rec.Data) {
 			if parts, ok := aggregate.Decode(rec.Data); ok {
 				l.openAggregate(j, rec, parts)
@@ -415,7 +435,7 @@ func (l *lane) process(ctx context.Context, j *job) {
 	s := l.stream
 	v := j.version
 	if v.Chain.Empty() || len(j.in) == 0 {
-		j.out = j.in
+		j.out, j.failed = j.in, j.refused
 		return
 	}
 	meta := process.SourceMeta{Stream: v.record()}
@@ -428,6 +448,7 @@ func (l *lane) process(ctx context.Context, j *job) {
 	start := s.engine.now()
 	j.out, j.failed, j.stats, j.err = v.Chain.Process(ctx, j.in, meta)
 	j.took = s.engine.now().Sub(start)
+	j.failed = append(j.failed, j.refused...)
 	// Failures are listed by step; here they stand beside their neighbours.
 	slices.SortStableFunc(j.failed, func(a, b process.Failed) int { return a.Record.Position.Compare(b.Record.Position) })
 }
