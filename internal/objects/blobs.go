@@ -266,7 +266,7 @@ func (s *blobs) write(ctx context.Context, body io.Reader, size, most int64) (se
 		if n, err := io.ReadFull(body, one[:]); n > 0 {
 			return segment{}, incompleteBody()
 		} else if err != io.EOF {
-			return segment{}, err
+			return segment{}, &bodyError{err}
 		}
 		return segment{}, nil
 	}
@@ -287,7 +287,7 @@ func (s *blobs) write(ctx context.Context, body io.Reader, size, most int64) (se
 		}
 		n, err := fill(body, w.space())
 		if end = err == io.EOF; err != nil && !end {
-			return segment{}, err
+			return segment{}, &bodyError{err}
 		}
 		if err := w.add(n); err != nil {
 			return segment{}, err

@@ -10,6 +10,7 @@ import (
 	"hash/maphash"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"slices"
 	"strconv"
@@ -227,21 +228,39 @@ func (e *Embedded) read(key string, record any) (found bool, err error) {
 	return true, nil
 }
 
-// failure makes an error of a failure that is ours.
+// failure makes an error of a failure: the client's, the disk's, or ours.
 func (e *Embedded) failure(doing string, err error) error {
-	if refusal, ok := errors.AsType[*Error](err); ok {
-		return refusal
-	}
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
+	}
+	return asError(doing, err)
+}
+
+// bodyError is a body that could not be read.
+type bodyError struct{ err error }
+
+func (e *bodyError) Error() string { return "read body: " + e.err.Error() }
+func (e *bodyError) Unwrap() error { return e.err }
+
+func asError(doing string, err error) *Error {
+	if refusal, ok := errors.AsType[*Error](err); ok {
+		return refusal
 	}
 	if vfs.IsNoSpace(err) {
 		return noRoom(err)
 	}
+	timeout, timed := errors.AsType[net.Error](err)
+	_, ofBody := errors.AsType[*bodyError](err)
+	switch {
+	case timed && timeout.Timeout():
+		return &Error{Code: "RequestTimeout", Status: http.StatusBadRequest, Message: "Your socket connection to the server was not read from or written to within the timeout period. Idle connections will be closed.", Err: err}
+	case ofBody:
+		return &Error{Code: CodeIncompleteBody, Status: http.StatusBadRequest, Message: "The request body terminated unexpectedly", Err: err}
+	}
 	return &Error{Code: CodeInternal, Status: http.StatusInternalServerError, Message: "We encountered an internal error. Please try again.", Err: fmt.Errorf("%s: %w", doing, err)}
 }
 
-func noRoom(err error) error {
+func noRoom(err error) *Error {
 	return &Error{Code: CodeServiceUnavailable, Status: http.StatusServiceUnavailable, Message: "There is no room left for objects. Please try again later.", Err: err}
 }
 

@@ -399,19 +399,12 @@ func (h *Handler) policy(text string) (*iam.Policy, error) {
 func (q *request) fail(err error) string {
 	e, ok := errors.AsType[*Error](err)
 	if !ok {
-		if q.ctx.Err() != nil || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, http.ErrBodyReadAfterClose) {
-			// The client has gone, or broke off its body.
-			e = badRequest(CodeIncompleteBody, "The request body terminated unexpectedly")
-		} else if timeout, is := errors.AsType[interface {
-			error
-			Timeout() bool
-		}](err); is && timeout.Timeout() {
-			e = badRequest("RequestTimeout", "Your socket connection to the server was not read from or written to within the timeout period. Idle connections will be closed.")
-		} else {
-			e = &Error{Code: CodeInternal, Status: http.StatusInternalServerError, Message: "We encountered an internal error. Please try again.", Err: err}
+		if q.ctx.Err() != nil {
+			err = &bodyError{err}
 		}
+		e = asError("serve a request for objects", err)
 	}
-	if e.Err != nil {
+	if e.Err != nil && e.Status >= http.StatusInternalServerError {
 		q.h.o.Logger.Error("request for objects failed", "request", q.call.RequestID, "bucket", q.bucket, "key", clip(q.key), "error", e.Err)
 	}
 	h := q.w.Header()
@@ -540,7 +533,7 @@ func (q *request) readDocument() ([]byte, error) {
 			return b, nil
 		}
 		if err != nil {
-			return nil, err
+			return nil, &bodyError{err}
 		}
 	}
 }
@@ -556,21 +549,16 @@ func (q *request) decode(into any) error {
 	if err := d.Decode(into); err != nil {
 		return malformedXML()
 	}
-	if _, err := d.Token(); err != io.EOF {
-		// White space and comments may follow, a second document may not.
-		for err == nil {
-			var t xml.Token
-			if t, err = d.Token(); err == nil {
-				if _, isStart := t.(xml.StartElement); isStart {
-					return malformedXML()
-				}
-			}
+	// White space and comments may follow, a second document may not.
+	for {
+		t, err := d.Token()
+		if err == io.EOF {
+			return nil
 		}
-		if err != io.EOF {
+		if _, begins := t.(xml.StartElement); err != nil || begins {
 			return malformedXML()
 		}
 	}
-	return nil
 }
 
 func malformedXML() error {

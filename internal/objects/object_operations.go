@@ -314,7 +314,8 @@ func parseRange(text string) (r Range, ok bool) {
 	if !ok || to < from {
 		return r, false
 	}
-	return Range{Offset: from, Length: max(to-from+1, 1)}, true
+	// A length that is no number any more reaches to the end in any case.
+	return Range{Offset: from, Length: max(to-from+1, 0)}, true
 }
 
 func ifRange(h http.Header, o *objectRecord) bool {

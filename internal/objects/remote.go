@@ -76,9 +76,6 @@ func NewRemote(ctx context.Context, o RemoteOptions) (*Remote, error) {
 	if o.AccessKey != "" {
 		load = append(load, config.WithCredentialsProvider(credentials.NewStaticCredentialsProvider(o.AccessKey, o.SecretKey, o.SessionToken)))
 	}
-	if o.Client != nil {
-		load = append(load, config.WithHTTPClient(o.Client))
-	}
 	if o.Attempts > 0 {
 		load = append(load, config.WithRetryMaxAttempts(o.Attempts))
 	}
@@ -97,6 +94,9 @@ func NewRemote(ctx context.Context, o RemoteOptions) (*Remote, error) {
 	r.parts.New = func() any { b := make([]byte, firstPart); return &b }
 	r.client = s3.NewFromConfig(c, func(s *s3.Options) {
 		s.UsePathStyle = o.PathStyle
+		if o.Client != nil {
+			s.HTTPClient = o.Client
+		}
 		if o.Endpoint != "" {
 			s.BaseEndpoint = aws.String(o.Endpoint)
 		}
@@ -440,7 +440,9 @@ func remoteError(ctx context.Context, err error, ofBucket bool) error {
 		}
 	case e.Code == "Forbidden" || e.Code == "" && e.Status == http.StatusForbidden:
 		e.Code = CodeAccessDenied
-	case e.Code == "" || strings.HasPrefix(e.Code, "http") || e.Code == "UnknownError":
+	case e.Code == "InternalServerError" || e.Code == "BadGateway" || e.Code == "GatewayTimeout":
+		e.Code = CodeInternal // what the SDK makes of a reply without a body
+	case e.Code == "" || e.Code == "UnknownError":
 		e.Code = CodeInternal
 		switch {
 		case e.Status == 0:

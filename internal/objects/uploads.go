@@ -177,10 +177,12 @@ func (e *Embedded) completeUpload(ctx context.Context, bucket, key, id string, w
 	r := &objectRecord{Parts: true, Headers: u.Headers, Metadata: u.Metadata, Tags: u.Tags}
 	sums := md5.New()
 	var chosen []*numberedPart
-	for i, want := range wanted {
-		if i > 0 && want.number <= wanted[i-1].number {
+	for i := 1; i < len(wanted); i++ {
+		if wanted[i].number <= wanted[i-1].number {
 			return nil, badRequest("InvalidPartOrder", "The list of parts was not in ascending order. Parts must be ordered by part number.")
 		}
+	}
+	for i, want := range wanted {
 		p := byNumber[want.number]
 		if p == nil || strings.Trim(want.etag, `"`) != p.ETag || want.checksum != "" && want.checksum != p.Checksum {
 			return nil, invalid(want.number)
