@@ -265,8 +265,9 @@ func (w *columnWriter) timestamp(at int64) {
 	seconds, nanos := t.Unix(), int64(t.Nanosecond())
 	millis := t.UnixMilli()
 	if seconds < 0 && nanos > 999_999 {
-		// Readers take a second off where a time before 1970 has milliseconds:
-		// the first writers rounded towards zero.
+		// Readers take a second off where a time before 1970 has milliseconds: the
+		// first writers rounded towards zero. Of the last second before 1970 they
+		// cannot know, and read what the first writers meant them to: a second later.
 		seconds++
 	}
 	w.ints.add(seconds - epoch)
