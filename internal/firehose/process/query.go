@@ -30,8 +30,8 @@ const (
 type Query struct {
 	text    string
 	keys    []string // nil if the program does not show them
-	code    *gojq.Code
 	routing bool
+	code    *gojq.Code
 }
 
 // NewQuery compiles a program. Errors are to be given as an
@@ -48,7 +48,10 @@ func NewQuery(text string) (*Query, error) {
 	if len(q.keys) > maxKeys {
 		return nil, fmt.Errorf("MetadataExtractionQuery has %d keys; at most %d are allowed", len(q.keys), maxKeys)
 	}
-	if q.code, err = gojq.Compile(parsed); err != nil {
+	if len(parsed.Imports) > 0 {
+		return nil, errors.New("MetadataExtractionQuery cannot import modules")
+	}
+	if q.code, err = gojq.Compile(guard(parsed), append(guards, matchGuards...)...); err != nil {
 		return nil, fmt.Errorf("MetadataExtractionQuery is not a valid JQ-1.6 expression: %s", clip(err.Error()))
 	}
 	return q, nil
@@ -164,7 +167,7 @@ func (q *Query) Run(data []byte) (map[string]string, error) {
 }
 
 func queryError(err error) error {
-	if errors.Is(err, errSteps) {
+	if errors.Is(err, errSteps) || errors.Is(err, errHeavy) {
 		return err
 	}
 	return fmt.Errorf("MetadataExtractionQuery failed: %s", clip(err.Error()))
@@ -205,7 +208,7 @@ var closed = func() chan struct{} { c := make(chan struct{}); close(c); return c
 
 func (c *stepContext) Done() <-chan struct{} {
 	c.left--
-	if c.left < 0 || c.left%1024 == 0 && time.Now().After(c.deadline) {
+	if c.left < 0 || c.left%64 == 0 && time.Now().After(c.deadline) {
 		c.left = -1
 		return closed
 	}
