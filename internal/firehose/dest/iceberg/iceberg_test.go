@@ -1,0 +1,63 @@
+package iceberg
+
+import (
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/millrace/millrace/internal/firehose/dest/desttest"
+
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// events is the table of the suite's records.
+var events = table.Identifier{"db", "events"}
+
+var eventSchema = iceberg.NewSchema(0,
+	iceberg.NestedField{ID: 1, Name: "id", Type: iceberg.PrimitiveTypes.Int32},
+	iceberg.NestedField{ID: 2, Name: "text", Type: iceberg.PrimitiveTypes.String},
+)
+
+func open(t *testing.T, c Config, deps Deps) *Destination {
+	t.Helper()
+	d, err := New(c, deps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// scan reads the suite's records back.
+func scan(t *testing.T, d *Destination) []desttest.Entry {
+	t.Helper()
+	var found []desttest.Entry
+	for _, row := range read(t, d, events) {
+		found = append(found, desttest.Seen(int(row["id"].(float64)), row["text"].(string)))
+	}
+	return found
+}
+
+func TestContract(t *testing.T) {
+	desttest.Run(t, desttest.Harness{
+		Open: func(t *testing.T) *desttest.Peer {
+			store := &desttest.Store{}
+			c := Config{Catalog: Catalog{Type: "files", Warehouse: "s3://lake/warehouse"}, Tables: []Table{{Database: "db", Name: "events"}}}
+			d := open(t, c, Deps{Store: store})
+			if err := d.catalog.create(t.Context(), events, eventSchema, nil); err != nil {
+				t.Fatal(err)
+			}
+			return &desttest.Peer{
+				Destination: d,
+				Stored:      func(t *testing.T) []desttest.Entry { return scan(t, d) },
+			}
+		},
+		Refused:     func(int) []byte { return []byte(`{"id":"eleven","text":"x"}`) },
+		RefusedCode: codeMismatch,
+		Codes:       []string{codes, "S3."},
+		Unordered:   true,
+		LargeBytes:  16 << 20, Memory: 100 << 20, // the store is in memory, and a row group
+	})
+}
