@@ -7,7 +7,8 @@
 // how many get series of their own; the rest are counted together under the
 // name other, so that no client can make the server remember without end.
 //
-// Start reading at Registry; streams.go has the series of streams and shards.
+// Start reading at Registry; streams.go has the series of streams and shards,
+// firehose.go those of delivery streams.
 package metrics
 
 import (
@@ -25,7 +26,7 @@ import (
 
 // Options bound the number of series.
 type Options struct {
-	Streams int // streams with series of their own
+	Streams int // streams with series of their own, and likewise delivery streams
 	Shards  int // shards, and likewise consumers, over all streams
 	Version string
 	Now     func() time.Time // time.Now if nil
@@ -36,6 +37,7 @@ type Options struct {
 type Registry struct {
 	prometheus *prometheus.Registry
 	Streams    *Streams
+	Deliveries *Deliveries
 	catalog    []About
 
 	requests, bytesIn, bytesOut *prometheus.CounterVec
@@ -68,7 +70,7 @@ func New(o Options) *Registry {
 		o.Now = time.Now
 	}
 	p := prometheus.NewRegistry()
-	r := &Registry{prometheus: p, Streams: newStreams(o.Streams, o.Shards, o.Now)}
+	r := &Registry{prometheus: p, Streams: newStreams(o.Streams, o.Shards, o.Now), Deliveries: newDeliveries(o.Streams, o.Now)}
 	add := func(c prometheus.Collector) { p.MustRegister(c) }
 	note := func(subsystem, name, kind, help string, labels ...string) {
 		r.catalog = append(r.catalog, About{prometheus.BuildFQName(namespace, subsystem, name), kind, help, labels})
@@ -136,6 +138,7 @@ func New(o Options) *Registry {
 	add(collectors.NewGoCollector())
 	add(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	add(r.Streams)
+	add(r.Deliveries)
 	return r
 }
 

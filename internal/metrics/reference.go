@@ -27,6 +27,13 @@ func (r *Registry) Catalog() []About {
 			}
 		}
 	}
+	for _, d := range deliveryMetrics {
+		for _, a := range d.about {
+			if a.Name != "" {
+				all = append(all, a)
+			}
+		}
+	}
 	slices.SortFunc(all, func(a, b About) int { return strings.Compare(a.Name, b.Name) })
 	return all
 }
@@ -52,9 +59,20 @@ both end with what they are about. A series begins with its first sample.
 Shards and consumers beyond ` + "`metrics-shards`" + ` have none; what goes through shards is counted by their stream in any case.
 
 `)
-	table(&b, r.Catalog(), func(name string) bool { return strings.HasPrefix(name, namespace+"_stream_") })
+	streams := func(name string) bool { return strings.HasPrefix(name, namespace+"_stream_") }
+	deliveries := func(name string) bool { return strings.HasPrefix(name, namespace+"_firehose_") }
+	table(&b, r.Catalog(), streams)
+	b.WriteString(`
+## Delivery streams
+
+The names are CloudWatch's, namespace AWS/Firehose. ` + "`DeliveryTo…`" + ` is about the destination itself, ` + "`BackupToS3`" + ` about what is
+kept beside it; ` + "`DataFreshness`" + ` is the age of the oldest record that has not been delivered. What the API has no word for (files,
+topics, data streams, databases) is ` + "`other`" + ` in the names of metrics. ` + "`metrics-streams`" + ` delivery streams have series of their own.
+
+`)
+	table(&b, r.Catalog(), deliveries)
 	b.WriteString("\n## The server\n\n")
-	table(&b, r.Catalog(), func(name string) bool { return !strings.HasPrefix(name, namespace+"_stream_") })
+	table(&b, r.Catalog(), func(name string) bool { return !streams(name) && !deliveries(name) })
 	return b.String()
 }
 

@@ -30,6 +30,10 @@ func exercised() *Registry {
 	for m := range streams.MetricCount {
 		s.Add(m, 1)
 	}
+	d := r.Deliveries.Series("", "", "s")
+	for _, m := range deliveryMetrics {
+		d.Add(m.name, 1)
+	}
 	r.Request(&wire.Outcome{Call: &api.Call{}, Duration: time.Millisecond})
 	r.LineLost("audit-log")
 	r.Connection(1)

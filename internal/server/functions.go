@@ -49,7 +49,7 @@ func (s *Server) openFunctions(context.Context) error {
 		verifier = sigv4.NewVerifier(s.directory, sigv4.Options{Window: s.config.ClockWindow, Now: s.options.Now})
 	} else {
 		// Whoever calls is let in; SDKs want to sign all the same.
-		o.Environment = append(o.Environment, "AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test")
+		o.Environment = append(o.Environment, "AWS_ACCESS_KEY_ID=local", "AWS_SECRET_ACCESS_KEY=local")
 	}
 	if s.functions, err = functions.New(o); err != nil {
 		return fmt.Errorf("functions: %w", err)
