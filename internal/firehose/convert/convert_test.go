@@ -3,14 +3,22 @@ package convert
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"os"
+	"reflect"
+	"runtime"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
+	pq "github.com/parquet-go/parquet-go"
+
+	"github.com/millrace/millrace/internal/api"
+	"github.com/millrace/millrace/internal/api/firehose"
 	"github.com/millrace/millrace/internal/firehose/convert/orc"
 	"github.com/millrace/millrace/internal/firehose/convert/parquet"
 	"github.com/millrace/millrace/internal/firehose/convert/serde"
@@ -80,38 +88,389 @@ func batch(records ...string) *record.Batch {
 	return record.Of(stream(), "00000000000000000000000000000001", list...)
 }
 
-var _ = errors.New
-var _ = io.Discard
-var _ dest.Failure
+// forms are the formats with the options that change most.
+func forms() map[string]Options {
+	return map[string]Options{
+		"plain.parquet": {Parquet: &parquet.Options{}},
+		"other.parquet": {Parquet: &parquet.Options{
+			Dictionary: true, DataPageVersion: 2, Compression: parquet.GZIP, Timestamps: parquet.TimestampMicros, PageBytes: 64 << 10,
+		}},
+		"plain.orc":  {ORC: &orc.Options{}},
+		"other.orc":  {ORC: &orc.Options{OldFormat: true, Compression: orc.ZLIB, DictionaryThreshold: 0.5, RowIndexStride: 1003, BloomColumns: []string{"s", "i64"}}},
+		"blocks.orc": {ORC: &orc.Options{Compression: orc.None, DictionaryThreshold: 1, StripeBytes: 1 << 20, Padding: true, BlockBytes: 3 << 20}},
+	}
+}
 
-func TestScratch(t *testing.T) {
-	out := os.Getenv("OUT")
-	if out == "" {
-		t.Skip()
+func converter(t testing.TB, o Options, columns ...Column) *Converter {
+	t.Helper()
+	o.Schemas = &fixed{schema: &Schema{Version: "0", Columns: columns}}
+	c, err := New(o)
+	if err != nil {
+		t.Fatal(err)
 	}
-	var rs []string
-	for i := range 20000 {
-		rs = append(rs, everyRecord(i))
+	return c
+}
+
+// readParquet reads a file of plain columns back with the library's own reader.
+func readParquet(t testing.TB, data []byte) (rows []string, file *pq.File) {
+	t.Helper()
+	f, err := pq.OpenFile(bytes.NewReader(data), int64(len(data)))
+	if err != nil {
+		t.Fatal(err)
 	}
-	_ = os.WriteFile(out+"/in.json", []byte(strings.Join(rs, "\n")), 0o644)
-	for name, o := range map[string]Options{
-		"a.parquet": {Parquet: &parquet.Options{}}, "dict.parquet": {Parquet: &parquet.Options{Dictionary: true, DataPageVersion: 2, Compression: "GZIP", Timestamps: parquet.TimestampMicros, PageBytes: 1 << 16}},
-		"a.orc": {ORC: &orc.Options{}}, "b.orc": {ORC: &orc.Options{OldFormat: true, Compression: "ZLIB", DictionaryThreshold: 0.5, RowIndexStride: 1003, BloomColumns: []string{"s", "i64"}}},
-		"c.orc": {ORC: &orc.Options{Compression: "NONE", DictionaryThreshold: 1, StripeBytes: 1 << 20, Padding: true, BlockBytes: 3 << 20}},
+	buf := make([]pq.Row, 100)
+	for _, group := range f.RowGroups() {
+		r := group.Rows()
+		for {
+			n, err := r.ReadRows(buf)
+			for _, row := range buf[:n] {
+				rows = append(rows, fmt.Sprintf("%v", row))
+			}
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return rows, f
+}
+
+func TestRecordsThatDoNotFitFailAlone(t *testing.T) {
+	table := Table{Account: "000000000000", Region: "us-east-1", Database: "db", Name: "events", RoleARN: "arn:aws:iam::000000000000:role/r"}
+	for name, o := range forms() {
+		t.Run(name, func(t *testing.T) {
+			o.Table = table
+			c := converter(t, o, Column{"a", "int"}, Column{"s", "string"})
+			var out bytes.Buffer
+			rows, failed, err := c.Convert(t.Context(), batch(`{"a":1,"s":"x"}`, `{"a":"oops"}`, `{"a":2}{"a":3}`, `not json`, `{"a":4}{"a":[1]}`, `{}`), &out)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if rows != 4 {
+				t.Errorf("%d rows, want 4", rows)
+			}
+			var got []string
+			for _, f := range failed {
+				got = append(got, fmt.Sprintf("%d %s %s", f.Index, f.Code, f.Message))
+			}
+			want := []string{
+				`1 DataFormatConversion.MalformedData Data does not match the schema. For input string: "oops"`,
+				`3 DataFormatConversion.ParseError Encountered malformed JSON. Unexpected character ('o' (code 111)) at offset 1`,
+				`4 DataFormatConversion.MalformedData Data does not match the schema. For input string: "[1]"`,
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("got  %q\nwant %q", got, want)
+			}
+			fields := []dest.Field{{Name: "dataCatalogTable", Value: []dest.Field{
+				{Name: "catalogId", Value: "000000000000"}, {Name: "databaseName", Value: "db"}, {Name: "tableName", Value: "events"},
+				{Name: "region", Value: "us-east-1"}, {Name: "versionId", Value: "LATEST"}, {Name: "roleArn", Value: "arn:aws:iam::000000000000:role/r"},
+			}}}
+			if !reflect.DeepEqual(failed[0].Fields, fields) {
+				t.Errorf("fields %v", failed[0].Fields)
+			}
+			if strings.HasSuffix(name, "parquet") {
+				if got, _ := readParquet(t, out.Bytes()); len(got) != 4 || got[0] != "[1 x]" || got[1] != "[2 <null>]" || got[2] != "[3 <null>]" || got[3] != "[<null> <null>]" {
+					t.Errorf("rows %q", got)
+				}
+			}
+		})
+	}
+}
+
+func TestNothingIsWrittenWithoutRows(t *testing.T) {
+	for name, o := range forms() {
+		var out bytes.Buffer
+		rows, failed, err := converter(t, o, Column{"a", "int"}).Convert(t.Context(), batch(`x`, `{"a":"x"}`), &out)
+		if rows != 0 || len(failed) != 2 || err != nil || out.Len() != 0 {
+			t.Errorf("%s: %d rows, %d failures, %v, %d bytes", name, rows, len(failed), err, out.Len())
+		}
+	}
+}
+
+func TestTheSchemaIsFollowed(t *testing.T) {
+	catalog := &fixed{schema: &Schema{Version: "0", Columns: []Column{{"a", "int"}}}}
+	convert := func(c *Converter, record string) (string, []dest.Failure, error) {
+		var out bytes.Buffer
+		rows, failed, err := c.Convert(t.Context(), batch(record), &out)
+		if err != nil || rows == 0 {
+			return "", failed, err
+		}
+		got, _ := readParquet(t, out.Bytes())
+		return strings.Join(got, ""), failed, nil
+	}
+	latest, err := New(Options{Schemas: catalog, Parquet: &parquet.Options{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pinned, err := New(Options{Schemas: catalog, Parquet: &parquet.Options{}, Table: Table{Version: "0"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect := func(what string, c *Converter, want string) {
+		t.Helper()
+		if got, failed, err := convert(c, `{"a":1,"b":"x"}`); got != want || len(failed) > 0 || err != nil {
+			t.Errorf("%s: %s, %v, %v, want %s", what, got, failed, err, want)
+		}
+	}
+	expect("latest", latest, "[1]")
+	expect("pinned", pinned, "[1]")
+	catalog.schema = &Schema{Version: "1", Columns: []Column{{"a", "bigint"}, {"b", "string"}}}
+	expect("latest, changed", latest, "[1 x]")
+	expect("pinned, changed", pinned, "[1]")
+	// An update that keeps the version's number is seen as well.
+	catalog.schema = &Schema{Version: "1", Columns: []Column{{"b", "string"}}}
+	expect("latest, changed in place", latest, "[x]")
+	catalog.err = &SchemaError{Code: "EntityNotFound", Message: "Table events not found."}
+	expect("the catalog fails", latest, "[x]")
+	expect("the catalog fails, pinned", pinned, "[1]")
+	before := catalog.calls
+	expect("pinned", pinned, "[1]")
+	if catalog.calls != before {
+		t.Error("a pinned schema was read again")
+	}
+
+	fresh, err := New(Options{Schemas: catalog, Parquet: &parquet.Options{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, failed, err := convert(fresh, `{"a":1}`)
+	var fault *dest.Error
+	if !errors.As(err, &fault) || fault.Permanent || len(failed) != 0 || fault.Code != "DataFormatConversion.EntityNotFound" ||
+		!strings.HasPrefix(fault.Message, "The specified table/database could not be found.") {
+		t.Errorf("without a schema: %v, %v", failed, err)
+	}
+	catalog.err = &SchemaError{Code: "AccessDenied", Message: "no"}
+	if _, _, err := convert(fresh, `{"a":1}`); !errors.As(err, &fault) || fault.Code != "DataFormatConversion.AccessDenied" || fault.Message != "no" {
+		t.Errorf("access denied: %v", err)
+	}
+	catalog.err = errors.New("disk on fire")
+	if _, _, err := convert(fresh, `{"a":1}`); !errors.As(err, &fault) || fault.Code != "DataFormatConversion.InternalError" || strings.Contains(fault.Message, "fire") {
+		t.Errorf("another fault: %v", err)
+	}
+	catalog.err = nil
+	expect("the catalog is back", fresh, "[x]")
+}
+
+func TestSchemasThatCannotBeConverted(t *testing.T) {
+	for _, c := range []struct {
+		columns []Column
+		dialect serde.Dialect
+		want    string
+	}{
+		{nil, serde.OpenX, "The schema is invalid. The specified table has no columns."},
+		{[]Column{{"a", "int"}, {"b", "set<string>"}}, serde.OpenX, "The schema is invalid. Error parsing the schema: Error: type expected at the position 0 of 'set<string>' but 'set' is found."},
+		{[]Column{{"a", "int"}, {"A", "int"}}, serde.OpenX, "The schema is invalid. Error parsing the schema: the column 'A' appears twice."},
+		{[]Column{{"a.b", "int"}}, serde.Hive, "The schema is invalid. Error parsing the schema: the column 'a.b' has a dot in its name."},
+		{[]Column{{"", "int"}}, serde.OpenX, "The schema is invalid. Error parsing the schema: a column has no name."},
 	} {
-		o.Schemas = &fixed{schema: &Schema{Version: "0", Columns: everything}}
-		o.Input = serde.Options{}
-		c, err := New(o)
-		if err != nil {
-			t.Fatal(err)
+		conv := converter(t, Options{Parquet: &parquet.Options{}, Input: serde.Options{Dialect: c.dialect}}, c.columns...)
+		rows, failed, err := conv.Convert(t.Context(), batch(`{"a":1}`, `{"a":2}`), io.Discard)
+		if rows != 0 || err != nil || len(failed) != 2 || failed[1].Index != 1 || failed[0].Code != "DataFormatConversion.InvalidSchema" || failed[0].Message != c.want {
+			t.Errorf("%v: %d rows, %v, %v", c.columns, rows, failed, err)
 		}
-		var w bytes.Buffer
-		rows, failed, err := c.Convert(context.Background(), batch(rs...), &w)
-		if err != nil || len(failed) > 0 || rows != len(rs) {
-			t.Fatal(name, rows, err, failed[:min(3, len(failed))])
+	}
+}
+
+type failing struct{ after int }
+
+var errFull = errors.New("no space")
+
+func (f *failing) Write(p []byte) (int, error) {
+	if f.after -= len(p); f.after < 0 {
+		return 0, errFull
+	}
+	return len(p), nil
+}
+
+func TestFaultsOfOthersAreErrors(t *testing.T) {
+	for name, o := range forms() {
+		c := converter(t, o, Column{"a", "int"})
+		if _, _, err := c.Convert(t.Context(), batch(`{"a":1}`), &failing{after: 10}); !errors.Is(err, errFull) {
+			t.Errorf("%s: a full disk: %v", name, err)
 		}
-		if err := os.WriteFile(out+"/"+name, w.Bytes(), 0o644); err != nil {
-			t.Fatal(err)
+		broken := errors.New("spilled bytes are gone")
+		b := record.NewBatch(func(f func(int, *record.Record) error) error {
+			if err := f(0, &record.Record{Data: []byte(`{"a":1}`)}); err != nil {
+				return err
+			}
+			return broken
+		})
+		if _, _, err := c.Convert(t.Context(), b, io.Discard); !errors.Is(err, broken) {
+			t.Errorf("%s: a broken batch: %v", name, err)
 		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		o.BatchBytes = 1
+		if _, _, err := converter(t, o, Column{"a", "int"}).Convert(ctx, batch(`{"a":1}`), io.Discard); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: ended: %v", name, err)
+		}
+	}
+}
+
+func TestConversionsRunSideBySide(t *testing.T) {
+	c := converter(t, Options{Parquet: &parquet.Options{}}, everything...)
+	var records []string
+	for i := range 500 {
+		records = append(records, everyRecord(i))
+	}
+	var first bytes.Buffer
+	if _, _, err := c.Convert(t.Context(), batch(records...), &first); err != nil {
+		t.Fatal(err)
+	}
+	var group sync.WaitGroup
+	for range 4 {
+		group.Go(func() {
+			for range 3 {
+				var out bytes.Buffer
+				if rows, failed, err := c.Convert(context.Background(), batch(records...), &out); rows != 500 || len(failed) > 0 || err != nil {
+					t.Errorf("%d rows, %v, %v", rows, failed, err)
+				}
+				if !bytes.Equal(out.Bytes(), first.Bytes()) {
+					t.Error("the same batch became another file")
+				}
+			}
+		})
+	}
+	group.Wait()
+}
+
+// TestMemoryIsBounded converts a batch of 128 MiB that is made while it is read,
+// and looks at the heap whenever something is written and at its end.
+func TestMemoryIsBounded(t *testing.T) {
+	if testing.Short() {
+		t.Skip("writes 128 MiB in each format")
+	}
+	wide := []Column{{"id", "bigint"}}
+	for i := range 300 {
+		wide = append(wide, Column{fmt.Sprintf("c%d", i), "string"})
+	}
+	for name, o := range forms() {
+		for _, shape := range []struct {
+			name    string
+			columns []Column
+			record  func(i int) string
+		}{
+			{"noise", []Column{{"id", "bigint"}, {"noise", "string"}}, func(i int) string {
+				r := rand.New(rand.NewPCG(uint64(i), 9))
+				b := make([]byte, 375)
+				for j := range b {
+					b[j] = byte(r.Uint32())
+				}
+				return fmt.Sprintf(`{"id":%d,"noise":"%s"}`, i, base64.StdEncoding.EncodeToString(b))
+			}},
+			{"wide", wide, func(i int) string { return fmt.Sprintf(`{"id":%d,"c%d":"a value"}`, i, i%300) }},
+		} {
+			t.Run(name+"/"+shape.name, func(t *testing.T) {
+				size := 128 << 20
+				if shape.name == "wide" {
+					size = 8 << 20 // 300 values for every two that are there
+				}
+				c := converter(t, o, shape.columns...)
+				var heap runtime.MemStats
+				runtime.GC()
+				runtime.ReadMemStats(&heap)
+				before, peak, written := heap.HeapAlloc, uint64(0), 0
+				look := func() {
+					runtime.GC()
+					runtime.ReadMemStats(&heap)
+					peak = max(peak, heap.HeapAlloc)
+				}
+				b := record.NewBatch(func(f func(int, *record.Record) error) error {
+					for i, n := 0, 0; n < size; i++ {
+						r := record.Record{Data: []byte(shape.record(i))}
+						if n/(4<<20) != (n+len(r.Data))/(4<<20) {
+							look()
+						}
+						n += len(r.Data)
+						if err := f(i, &r); err != nil {
+							return err
+						}
+					}
+					return nil
+				})
+				_, failed, err := c.Convert(t.Context(), b, writerFunc(func(p []byte) (int, error) {
+					written += len(p)
+					return len(p), nil
+				}))
+				if err != nil || len(failed) > 0 {
+					t.Fatal(err, failed)
+				}
+				look()
+				const bound = 64 << 20
+				if peak-min(peak, before) > bound {
+					t.Errorf("the heap grew by %d MiB at most, %d MiB are allowed", (peak-before)>>20, bound>>20)
+				}
+				t.Logf("%d MiB in, %d MiB out, the heap grew by %d MiB at most", size>>20, written>>20, (peak-min(peak, before))>>20)
+			})
+		}
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+func TestConfigure(t *testing.T) {
+	parquetOut := &firehose.OutputFormatConfiguration{Serializer: &firehose.Serializer{ParquetSerDe: &firehose.ParquetSerDe{
+		BlockSizeBytes: api.Ptr(int32(1 << 27)), PageSizeBytes: api.Ptr(int32(1 << 17)), Compression: api.Ptr(firehose.ParquetCompression("GZIP")),
+		EnableDictionaryCompression: api.Ptr(true), WriterVersion: api.Ptr(firehose.ParquetWriterVersionV2),
+	}}}
+	c := &firehose.DataFormatConversionConfiguration{
+		SchemaConfiguration: &firehose.SchemaConfiguration{
+			RoleARN: api.Ptr("role"), DatabaseName: api.Ptr("DB"), TableName: api.Ptr("T"), CatalogId: api.Ptr("111122223333"), Region: api.Ptr("eu-west-1"), VersionId: api.Ptr("3"),
+		},
+		InputFormatConfiguration: &firehose.InputFormatConfiguration{Deserializer: &firehose.Deserializer{OpenXJsonSerDe: &firehose.OpenXJsonSerDe{
+			CaseInsensitive: api.Ptr(false), ConvertDotsInJsonKeysToUnderscores: api.Ptr(true), ColumnToJsonKeyMappings: map[string]string{"a": "b"},
+		}}},
+		OutputFormatConfiguration: parquetOut,
+	}
+	got, err := Configure(c, "000000000000", "us-east-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Options{
+		Table:   Table{Account: "111122223333", Region: "eu-west-1", Database: "DB", Name: "T", Version: "3", CatalogID: "111122223333", RoleARN: "role"},
+		Input:   serde.Options{CaseSensitive: true, DotsToUnderscores: true, Keys: map[string]string{"a": "b"}},
+		Parquet: &parquet.Options{BlockBytes: 1 << 27, PageBytes: 1 << 17, Compression: parquet.GZIP, Dictionary: true, DataPageVersion: 2},
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+
+	c.SchemaConfiguration = &firehose.SchemaConfiguration{DatabaseName: api.Ptr("db"), TableName: api.Ptr("t")}
+	c.InputFormatConfiguration.Deserializer = &firehose.Deserializer{HiveJsonSerDe: &firehose.HiveJsonSerDe{TimestampFormats: []string{"millis"}}}
+	c.OutputFormatConfiguration = &firehose.OutputFormatConfiguration{Serializer: &firehose.Serializer{OrcSerDe: &firehose.OrcSerDe{
+		StripeSizeBytes: api.Ptr(int32(1 << 23)), BlockSizeBytes: api.Ptr(int32(1 << 26)), RowIndexStride: api.Ptr(int32(1000)), EnablePadding: api.Ptr(true),
+		PaddingTolerance: api.Ptr(0.1), Compression: api.Ptr(firehose.OrcCompression("ZLIB")), BloomFilterColumns: []string{"x"},
+		BloomFilterFalsePositiveProbability: api.Ptr(0.01), DictionaryKeyThreshold: api.Ptr(0.5), FormatVersion: api.Ptr(firehose.OrcFormatVersionV0_11),
+	}}}
+	if got, err = Configure(c, "000000000000", "us-east-1"); err != nil {
+		t.Fatal(err)
+	}
+	want = Options{
+		Table: Table{Account: "000000000000", Region: "us-east-1", Database: "db", Name: "t", Version: "LATEST"},
+		Input: serde.Options{Dialect: serde.Hive, TimestampFormats: []string{"millis"}},
+		ORC: &orc.Options{
+			StripeBytes: 1 << 23, BlockBytes: 1 << 26, RowIndexStride: 1000, Compression: orc.ZLIB, Padding: true, PaddingTolerance: api.Ptr(0.1),
+			BloomColumns: []string{"x"}, BloomFalsePositives: 0.01, DictionaryThreshold: 0.5, OldFormat: true,
+		},
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+
+	c.InputFormatConfiguration.Deserializer.HiveJsonSerDe.TimestampFormats = []string{"yyyy-bb"}
+	var bad *OptionError
+	if _, err := Configure(c, "", ""); !errors.As(err, &bad) || bad.Message != `Invalid deserializer option(s): Illegal pattern component: bb in timestamp format "yyyy-bb"` {
+		t.Errorf("error %v", err)
+	}
+	c.InputFormatConfiguration.Deserializer.OpenXJsonSerDe = &firehose.OpenXJsonSerDe{}
+	if _, err := Configure(c, "", ""); !errors.As(err, &bad) || bad.Message != "More than one deserializer specified" {
+		t.Errorf("error %v", err)
 	}
 }

@@ -62,13 +62,13 @@ const (
 	// maxRowGroupBytes bounds the pages that wait for their row group's end.
 	maxRowGroupBytes = 24 << 20
 	// maxPagesBytes bounds the pages being filled, of all columns together.
-	maxPagesBytes = 16 << 20
+	maxPagesBytes = 12 << 20
 	minPageBytes  = 8 << 10
 	// sliceRows is how many rows are handed over at a time: pages end between.
 	sliceRows = 1024
 )
 
-var buffers = parquet.NewChunkBufferPool(64 << 10)
+var buffers = parquet.NewChunkBufferPool(16 << 10)
 
 // Writer writes one file.
 type Writer struct {
