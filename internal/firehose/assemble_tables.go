@@ -6,12 +6,16 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+
 	"github.com/millrace/millrace/internal/api"
 	"github.com/millrace/millrace/internal/firehose/delivery"
 	"github.com/millrace/millrace/internal/firehose/dest"
+	"github.com/millrace/millrace/internal/firehose/dest/iceberg"
 	"github.com/millrace/millrace/internal/firehose/dest/redshift"
 	"github.com/millrace/millrace/internal/firehose/dest/s3"
 	"github.com/millrace/millrace/internal/firehose/dest/snowflake"
+	"github.com/millrace/millrace/internal/outbound"
 )
 
 // credentials gives user and password of a secret, or inline ones.
@@ -76,6 +80,61 @@ func (a *assembly) snowflake() (dest.Destination, error) {
 	return snowflake.New(config, snowflake.Deps{Policy: a.parts.Policy, Secrets: a.parts.Secrets})
 }
 
-var errPending = errors.New("this destination cannot be used on this server")
-
-func (a *assembly) iceberg() (dest.Destination, error) { return nil, errPending }
+// iceberg writes to the catalog that the operator has set for the ARN or the
+// warehouse, else to one of files in the warehouse itself.
+func (a *assembly) iceberg() (dest.Destination, error) {
+	c := a.d.Iceberg
+	a.out.Kind = delivery.KindIceberg
+	arn, warehouse := api.Val(c.CatalogConfiguration.CatalogARN), api.Val(c.CatalogConfiguration.WarehouseLocation)
+	config := iceberg.Config{
+		AppendOnly:      api.Val(c.AppendOnly),
+		SchemaEvolution: c.SchemaEvolutionConfiguration != nil && api.Val(c.SchemaEvolutionConfiguration.Enabled),
+		TableCreation:   c.TableCreationConfiguration != nil && api.Val(c.TableCreationConfiguration.Enabled),
+	}
+	if err := a.parts.Operator.adjust(&config.Catalog, arn, warehouse); err != nil {
+		return nil, err
+	}
+	if config.Catalog.Warehouse == "" {
+		config.Catalog.Warehouse = warehouse
+	}
+	if config.Catalog.Type == "" {
+		if warehouse == "" {
+			return nil, fmt.Errorf("The catalog %s is not known: the operator has not said where it is, and there is no WarehouseLocation", arn)
+		}
+		config.Catalog.Type = "files"
+	}
+	for _, t := range c.DestinationTableConfigurationList {
+		table := iceberg.Table{Database: *t.DestinationDatabaseName, Name: *t.DestinationTableName, UniqueKeys: t.UniqueKeys}
+		if t.PartitionSpec != nil {
+			for _, f := range t.PartitionSpec.Identity {
+				table.Partition = append(table.Partition, *f.SourceName)
+			}
+		}
+		config.Tables = append(config.Tables, table)
+	}
+	client, err := outbound.Client(outbound.Options{Policy: a.parts.Policy})
+	if err != nil {
+		return nil, err
+	}
+	deps := iceberg.Deps{Store: a.store(*c.RoleARN), Client: client, Dial: a.parts.Policy.DialContext}
+	if sign := a.parts.Sign; sign != nil {
+		deps.Credentials = func(ctx context.Context) (aws.Credentials, error) {
+			c, err := sign(ctx)
+			return aws.Credentials{AccessKeyID: c.AccessKey, SecretAccessKey: c.SecretKey, SessionToken: c.SessionToken}, err
+		}
+	}
+	d, err := iceberg.New(config, deps)
+	if err != nil {
+		return nil, err
+	}
+	// A table that is not there is told when a delivery stream is created or
+	// changed, not when the server starts.
+	if a.id == "" && !config.TableCreation {
+		for _, t := range config.Tables {
+			if err := d.Check(a.ctx, t.Database, t.Name); err != nil {
+				return nil, errors.Join(err, d.Close())
+			}
+		}
+	}
+	return d, nil
+}

@@ -24,10 +24,15 @@ func (s *Service) DescribeDeliveryStream(ctx context.Context, call *api.Call, in
 	if err != nil {
 		return nil, err
 	}
+	start := s.now()
 	d, err := s.revealed(st)
 	if err != nil {
 		return nil, err
 	}
+	defer func() {
+		st.series.Add(describeRequests, 1)
+		st.series.Add(describeLatency, since(start, s.now()))
+	}()
 	record := &st.record
 	out := &firehose.DeliveryStreamDescription{
 		DeliveryStreamName: &st.name, DeliveryStreamARN: &st.arn, DeliveryStreamStatus: &record.Status, DeliveryStreamType: &record.Type,

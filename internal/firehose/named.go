@@ -9,6 +9,7 @@ import (
 	"github.com/millrace/millrace/internal/firehose/dest"
 	"github.com/millrace/millrace/internal/firehose/dest/file"
 	"github.com/millrace/millrace/internal/firehose/dest/httpendpoint"
+	"github.com/millrace/millrace/internal/firehose/dest/iceberg"
 	"github.com/millrace/millrace/internal/firehose/dest/kafka"
 	"github.com/millrace/millrace/internal/firehose/dest/opensearch"
 	"github.com/millrace/millrace/internal/firehose/dest/postgres"
@@ -132,5 +133,6 @@ func endpointTypes() map[string]func(config []byte) error {
 		"splunk":     check(new(splunk.Config)),
 		"redshift":   check(new(redshift.Endpoint)),
 		"snowflake":  check(new(snowflake.Config)),
+		"iceberg":    check(new(iceberg.Catalog)),
 	}
 }

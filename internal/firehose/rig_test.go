@@ -52,6 +52,9 @@ func (e *engine) Apply(_ context.Context, d *delivery.Definition) error {
 		return fmt.Errorf("version %d after %d", d.Version, old.Version)
 	}
 	e.applies++
+	if old := e.running[d.ID]; old != nil {
+		old.Main.Close()
+	}
 	e.running[d.ID] = d
 	return nil
 }
@@ -59,9 +62,19 @@ func (e *engine) Apply(_ context.Context, d *delivery.Definition) error {
 func (e *engine) Remove(_ context.Context, id string, drain bool) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if old := e.running[id]; old != nil {
+		old.Main.Close()
+	}
 	delete(e.running, id)
 	e.removed[id] = drain
 	return nil
+}
+
+// close ends the destinations, which are the engine's.
+func (e *engine) close() {
+	for _, d := range e.running {
+		d.Main.Close()
+	}
 }
 
 func (e *engine) Put(_ context.Context, id string, records [][]byte) ([]string, bool, error) {
@@ -167,6 +180,7 @@ func (r *rig) start() {
 }
 
 func (r *rig) stop() {
+	r.engine.close()
 	if err := r.Service.Close(); err != nil {
 		r.t.Error(err)
 	}
@@ -305,6 +319,8 @@ func minimal(k kind) *destination {
 	case kindIceberg:
 		return &destination{Iceberg: &firehose.IcebergDestinationConfiguration{
 			RoleARN: role, CatalogConfiguration: &firehose.CatalogConfiguration{CatalogARN: api.Ptr("arn:aws:glue:eu-central-1:123456789012:catalog"), WarehouseLocation: api.Ptr("s3://bucket/warehouse")},
+			// Tables that are to be made need not be there.
+			TableCreationConfiguration:        &firehose.TableCreationConfiguration{Enabled: api.Ptr(true)},
 			DestinationTableConfigurationList: []firehose.DestinationTableConfiguration{{DestinationDatabaseName: api.Ptr("db"), DestinationTableName: api.Ptr("events")}},
 			S3Configuration:                   s3Block(),
 		}}

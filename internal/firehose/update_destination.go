@@ -19,6 +19,7 @@ import (
 // are merged one by one. Another type needs its whole configuration. Rules are
 // checked on the result.
 func (s *Service) UpdateDestination(ctx context.Context, call *api.Call, in *firehose.UpdateDestinationInput) (*firehose.UpdateDestinationOutput, error) {
+	start := s.now()
 	for {
 		st, err := s.changeable(call, in.DeliveryStreamName)
 		if err != nil {
@@ -63,6 +64,8 @@ func (s *Service) UpdateDestination(ctx context.Context, call *api.Call, in *fir
 				s.logger.Error("update a delivery stream; it is tried again", "stream", st.name, "account", st.account, "error", err)
 				s.nudge()
 			}
+			st.series.Add(updateRequests, 1)
+			st.series.Add(updateLatency, since(start, s.now()))
 			return &firehose.UpdateDestinationOutput{}, nil
 		}
 	}
