@@ -64,6 +64,7 @@ var imports = []struct{ from, to, why string }{
 	{"internal/firehose/...", "internal/api/...", "the service implements the generated handler"},
 	{"internal/firehose/...", "internal/objects", "objects are written to stores"},
 	{"internal/firehose/...", "internal/outbound", "addresses that users set are checked in one place"},
+	{"internal/firehose/channels", "internal/firehose/...", "channels are deliveries without a delivery stream"},
 	{"internal/firehose/delivery", "internal/firehose/process", "records pass through processors"},
 	{"internal/firehose/delivery", "internal/firehose/naming", "partitions are evaluated prefixes"},
 	{"internal/firehose/delivery", "internal/firehose/dest/s3", "backups and error outputs are objects"},

@@ -474,6 +474,18 @@ func (e *Embedded) Put(ctx context.Context, bucket, key string, body io.Reader, 
 	if o.KMSKey != "" {
 		p.headers[headerSSE], p.headers[headerKMSKey] = "aws:kms", o.KMSKey
 	}
+	if o.StorageClass != "" && o.StorageClass != "STANDARD" {
+		p.headers[headerStorage] = o.StorageClass
+	}
+	if o.BucketOwner != "" {
+		b, err := e.bucket(bucket)
+		if err != nil {
+			return Info{}, err
+		}
+		if b.Account != o.BucketOwner {
+			return Info{}, accessDenied("The bucket is not that of account " + o.BucketOwner + ".")
+		}
+	}
 	r, err := e.put(ctx, bucket, key, body, size, p)
 	if err != nil {
 		return Info{}, err

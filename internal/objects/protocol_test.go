@@ -99,11 +99,11 @@ func newWorld(t testing.TB, o worldOptions) *world {
 	go func() { done <- server.Serve(l) }()
 	client := &http.Client{Transport: &http.Transport{}}
 	t.Cleanup(func() {
-		client.CloseIdleConnections()
 		server.Close()
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
+		client.CloseIdleConnections()
 	})
 	return &world{t: t, store: store, url: "http://" + l.Addr().String(), addr: l.Addr().String(), http: client}
 }
@@ -422,8 +422,10 @@ func TestWhoMayWhat(t *testing.T) {
 	if _, err := root.PutBucketPolicy(ctx, &s3.PutBucketPolicyInput{Bucket: aws.String("shut"), Policy: aws.String(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"999999999999"},"Action":"s3:GetObject","Resource":"arn:aws:s3:::shut/*"}]}`)}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := other.GetObject(ctx, &s3.GetObjectInput{Bucket: aws.String("shut"), Key: aws.String("k")}); err != nil {
+	if out, err := other.GetObject(ctx, &s3.GetObjectInput{Bucket: aws.String("shut"), Key: aws.String("k")}); err != nil {
 		t.Error(err)
+	} else {
+		out.Body.Close()
 	}
 	if err := put(other, "shut", "k"); code(err) != "AccessDenied" {
 		t.Errorf("what the policy does not say: %v", err)

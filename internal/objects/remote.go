@@ -185,6 +185,7 @@ func (r *Remote) Put(ctx context.Context, bucket, key string, body io.Reader, si
 			Bucket: &bucket, Key: &key, Body: bytes.NewReader(first.data), ContentLength: aws.Int64(int64(len(first.data))),
 			ContentType: optional(o.ContentType), ContentEncoding: optional(o.ContentEncoding), ContentDisposition: optional(o.ContentDisposition),
 			ContentLanguage: optional(o.ContentLanguage), CacheControl: optional(o.CacheControl), Metadata: o.Metadata,
+			ExpectedBucketOwner: optional(o.BucketOwner), StorageClass: types.StorageClass(o.StorageClass),
 		}
 		if t, err := http.ParseTime(o.Expires); err == nil {
 			in.Expires = &t
@@ -230,6 +231,7 @@ func (r *Remote) upload(ctx context.Context, bucket, key string, body *countedBo
 		Bucket: &bucket, Key: &key,
 		ContentType: optional(o.ContentType), ContentEncoding: optional(o.ContentEncoding), ContentDisposition: optional(o.ContentDisposition),
 		ContentLanguage: optional(o.ContentLanguage), CacheControl: optional(o.CacheControl), Metadata: o.Metadata,
+		ExpectedBucketOwner: optional(o.BucketOwner), StorageClass: types.StorageClass(o.StorageClass),
 	}
 	if t, err := http.ParseTime(o.Expires); err == nil {
 		in.Expires = &t

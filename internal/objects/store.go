@@ -63,6 +63,12 @@ type PutOptions struct {
 	// KMSKey asks for encryption under a key of the key service, by its id or
 	// ARN. An embedded store records it and encrypts nothing by itself.
 	KMSKey string
+	// BucketOwner is the account that must own the bucket, else AccessDenied;
+	// empty is any.
+	BucketOwner string
+	// StorageClass is one of the protocol's; empty is STANDARD. An embedded
+	// store records it.
+	StorageClass string
 	// IfAbsent stores the object only if there is none of that name, and
 	// otherwise fails with PreconditionFailed.
 	IfAbsent bool

@@ -6,6 +6,8 @@ import (
 	"net"
 	"strings"
 
+	"github.com/millrace/millrace/internal/firehose/channels"
+	"github.com/millrace/millrace/internal/firehose/delivery"
 	"github.com/millrace/millrace/internal/objects"
 	"github.com/millrace/millrace/internal/sigv4"
 	"github.com/millrace/millrace/internal/vfs"
@@ -56,4 +58,18 @@ func (s *Server) openObjects(ctx context.Context) error {
 		s.objects = remote
 	}
 	return nil
+}
+
+// channelRunner delivers data streams to buckets. What it delivers with is opened
+// later than the streams, and before any of their channels starts.
+func (s *Server) channelRunner() *channels.Runner {
+	return channels.New(channels.Options{
+		Engine: func() *delivery.Engine { return s.delivery },
+		Store: func(role string) objects.Store {
+			if s.config.Auth != "keys" {
+				return s.objects
+			}
+			return roleAccess{directory: s.directory, buckets: s.buckets, own: s.objects == objects.Store(s.buckets)}.store(s.objects, role)
+		},
+	})
 }

@@ -298,7 +298,7 @@ func (s *Server) openStreams(context.Context) error {
 		Log: s.log, Meta: s.meta, Keyring: s.keyring, Quota: s.limiter,
 		Now: s.options.Now, StateDelay: s.config.StateDelay, TrimInterval: s.config.RetentionSweep,
 		MaxShards: s.config.MaxShards, Logger: s.logger, Metrics: s.metrics.Streams,
-		Limits: streams.Limits{Daily: s.config.Limits == "aws"},
+		Limits: streams.Limits{Daily: s.config.Limits == "aws"}, Channels: s.channelRunner(),
 	})
 	if err != nil {
 		return explainData(s.config.DataPath(), err)
