@@ -129,6 +129,7 @@ func open(c Config, d Deps, dial dialer) (*Destination, error) {
 		}
 		dial = secure(dial, config)
 	}
+	reply := min(max(timeout/6, time.Second), 10*time.Second)
 	options := []kgo.Opt{
 		kgo.SeedBrokers(c.Brokers...), kgo.ClientID("millrace"), kgo.DefaultProduceTopic(c.Topic),
 		kgo.Dialer(dial), kgo.RequiredAcks(kgo.AllISRAcks()),
@@ -138,6 +139,11 @@ func open(c Config, d Deps, dial dialer) (*Destination, error) {
 		kgo.MaxBufferedBytes(maxBuffered), kgo.MaxBufferedRecords(1 << 20),
 		kgo.ProducerBatchMaxBytes(int32(min(c.MaxMessageBytes+1024, 64<<20))),
 		kgo.ProducerLinger(0), kgo.RetryTimeout(timeout), kgo.UnknownTopicRetries(2),
+		// A broker that fell silent is given up in time for another try, and what
+		// failed is looked at again soon: delivery has back-offs of its own.
+		kgo.ProduceRequestTimeout(reply), kgo.RequestTimeoutOverhead(reply), kgo.DialTimeout(reply),
+		kgo.MetadataMinAge(250 * time.Millisecond),
+		kgo.RetryBackoffFn(func(n int) time.Duration { return min(100*time.Millisecond<<min(n, 5), 2*time.Second) }),
 	}
 	codec, err := compression(c.Compression)
 	if err != nil {
