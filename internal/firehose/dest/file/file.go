@@ -6,7 +6,8 @@
 // synced, and renamed. Nothing reaches outside the directory, whatever a
 // partition key says: the operating system itself resolves every name below it.
 //
-// With Keep, the oldest files go when there are too many. A file that does not
+// With Keep, the oldest files go when there are too many, each time one is
+// written and at the start; the newest stays. A file that does not
 // have the name of an object is never touched.
 package file
 
@@ -270,6 +271,7 @@ func (s *store) scan() error {
 		return nil
 	}
 	s.sizes = map[string]int64{}
+	var newest entry
 	err := fs.WalkDir(s.root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() || !objectName.MatchString(d.Name()) {
 			return err
@@ -281,7 +283,11 @@ func (s *store) scan() error {
 		if err != nil {
 			return err
 		}
-		s.kept = append(s.kept, entry{name, info.Size(), info.ModTime()})
+		e := entry{name, info.Size(), info.ModTime()}
+		if e.modified.After(newest.modified) {
+			newest = e
+		}
+		s.kept = append(s.kept, e)
 		s.sizes[name] = info.Size()
 		s.bytes += info.Size()
 		return nil
@@ -290,7 +296,7 @@ func (s *store) scan() error {
 	if err == nil {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.pruneLocked("")
+		s.pruneLocked(newest.name)
 	}
 	return err
 }
