@@ -41,7 +41,7 @@ func (s *Server) openFirehose(ctx context.Context) error {
 		Log: s.log, Meta: s.meta, Keyring: s.keyring,
 		BufferMemory: int64(s.config.DeliveryMemory), DirectRetention: s.config.DeliveryRetention, DirectQuota: int64(s.config.DeliveryQuota),
 		DrainTimeout: s.config.DeliveryDrain, Streams: streamSource{s.streams}, Topics: &delivery.Topics{Brokers: parts.Topics},
-		Now: s.options.Now, Logger: s.logger, ErrorLog: s.logs,
+		Now: s.options.Now, Logger: s.logger, Metrics: s.metrics.Deliveries, ErrorLog: s.logs,
 	}
 	if s.config.DeliveryDrain == 0 {
 		o.DrainTimeout = -1
@@ -59,7 +59,7 @@ func (s *Server) openFirehose(ctx context.Context) error {
 	s.firehose, err = firehose.New(ctx, firehose.Options{
 		Meta: s.meta, Keyring: s.keyring, Engine: s.delivery, Parts: parts, Quota: s.limiter, Roles: roles,
 		Now: s.options.Now, StateDelay: s.config.StateDelay, MaxStreams: s.config.MaxDeliveryStreams, Daily: s.config.Limits == "aws",
-		DrainOnDelete: s.config.DrainOnDelete, LogsPrincipals: s.config.LogsPrincipals, Logger: s.logger,
+		DrainOnDelete: s.config.DrainOnDelete, LogsPrincipals: s.config.LogsPrincipals, Logger: s.logger, Metrics: s.metrics.Deliveries,
 	})
 	if err != nil {
 		return explainData(s.config.DataPath(), err)
@@ -86,7 +86,7 @@ func (s *Server) deliveryParts() (firehose.Parts, error) {
 		return firehose.Parts{}, fmt.Errorf("outbound-allow: %w", err)
 	}
 	parts := firehose.Parts{
-		Objects: s.objects, Schemas: schemas{s.catalog}, Invoker: functionInvoker{s.functions}, Policy: policy, Operator: operator, Topics: operator.Topics(), ContentEncoding: s.config.ContentEncoding,
+		Objects: s.objects, Schemas: schemas{s.catalog}, Policy: policy, Operator: operator, Topics: operator.Topics(), ContentEncoding: s.config.ContentEncoding,
 		StreamExists: func(_ context.Context, arn string) error {
 			_, err := s.streams.OpenReader(arn)
 			return err
@@ -102,7 +102,7 @@ func (s *Server) deliveryParts() (firehose.Parts, error) {
 	}
 	if s.config.Auth == "keys" {
 		access := roleAccess{s.directory, s.buckets, s.objects == objects.Store(s.buckets)}
-		parts.As = access.store
+		parts.As, parts.InvokeAs = access.store, access.invoker
 	}
 	if s.config.Secrets != "" {
 		store, err := secrets.Open(s.config.Secrets)

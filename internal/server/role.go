@@ -6,6 +6,8 @@ import (
 	"net/http"
 
 	"github.com/millrace/millrace/internal/api"
+	"github.com/millrace/millrace/internal/firehose/process"
+	"github.com/millrace/millrace/internal/functions"
 	"github.com/millrace/millrace/internal/iam"
 	"github.com/millrace/millrace/internal/objects"
 )
@@ -32,6 +34,28 @@ func (a roleAccess) may(role, action, resource, account string) iam.Decision {
 		Action: action, Resource: resource, ResourceAccount: account,
 		Values: func() map[string][]string { return nil },
 	}, r.IdentityPolicies(), nil)
+}
+
+// invoker runs functions as a role.
+func (a roleAccess) invoker(invoker process.Invoker, role string) process.Invoker {
+	return roleInvoker{invoker, a, role}
+}
+
+type roleInvoker struct {
+	process.Invoker
+	access roleAccess
+	role   string
+}
+
+func (i roleInvoker) Invoke(ctx context.Context, arn string, payload []byte) (process.Answer, error) {
+	account := ""
+	if name, ok := functions.ParseName(arn); ok {
+		account = name.Account
+	}
+	if d := i.access.may(i.role, "lambda:InvokeFunction", arn, account); !d.Allowed {
+		return process.Answer{}, &process.InvokeError{Code: "Lambda.InvokeAccessDenied", Message: d.Reason}
+	}
+	return i.Invoker.Invoke(ctx, arn, payload)
 }
 
 // store is an object store as a role sees it.
