@@ -86,7 +86,8 @@ func (s *Server) deliveryParts() (firehose.Parts, error) {
 		return firehose.Parts{}, fmt.Errorf("outbound-allow: %w", err)
 	}
 	parts := firehose.Parts{
-		Objects: s.objects, Schemas: schemas{s.catalog}, Policy: policy, Operator: operator, Topics: operator.Topics(), ContentEncoding: s.config.ContentEncoding,
+		Objects: s.objects, Schemas: schemas{s.catalog}, Invoker: functionInvoker{s.functions},
+		Policy: policy, Operator: operator, Topics: operator.Topics(), ContentEncoding: s.config.ContentEncoding,
 		StreamExists: func(_ context.Context, arn string) error {
 			_, err := s.streams.OpenReader(arn)
 			return err
