@@ -78,6 +78,10 @@ var services = []service{
 		resource: []resourceMember{{"FunctionName", "Function"}},
 	},
 	{
+		model: "millrace-delivery", pkg: "deliverycontrol", title: "delivery control, which is millrace's own", prefix: "firehose",
+		resource: []resourceMember{{"DeliveryStreamName", "DeliveryStream"}},
+	},
+	{
 		model: "logs", pkg: "cloudwatchlogs", title: "CloudWatch Logs, of which groups, streams and events are kept", prefix: "logs",
 		resource: []resourceMember{{"resourceArn", "ARN"}, {"logGroupIdentifier", "LogGroup"}, {"logGroupName", "LogGroup"}},
 		refusal:  "InvalidParameterException",
