@@ -22,7 +22,7 @@ run: ## a server on the default ports, its data in ./data
 test: check unit conformance reliability ## everything that must be green
 
 unit: ## tests of the main module, with the race detector
-	scripts/install postgres opensearch formats
+	scripts/install postgres opensearch kafka formats
 	PEERS=required go test -race -timeout 10m ./...
 	cd bench && go vet ./... && go test ./...
 
