@@ -93,7 +93,7 @@ func (p *expression) next() {
 			p.at++
 		}
 		p.kind, p.token = wordToken, p.text[start:p.at]
-		if _, ok := new(big.Rat).SetString(p.token); ok && len(p.token) < 64 && !strings.ContainsAny(p.token, "eE") {
+		if _, ok := rational(p.token); ok {
 			p.kind = numberToken
 		}
 	default:
@@ -291,9 +291,10 @@ func comparer(keyType string) func(a, b string) int {
 	return strings.Compare
 }
 
-// rational reads a number of reasonable length.
+// rational reads a decimal number of reasonable length. Exponents are none: they
+// would make a short text a long number.
 func rational(s string) (*big.Rat, bool) {
-	if len(s) > 64 || strings.ContainsAny(s, "eE") {
+	if len(s) > 64 || strings.Trim(s, "+-.0123456789") != "" {
 		return nil, false
 	}
 	return new(big.Rat).SetString(s)
