@@ -498,8 +498,13 @@ func (e *Engine) Put(ctx context.Context, id string, records [][]byte) (recordID
 	}
 	stored = uint64(b.Base) + uint64(len(records)) - 1
 	recordIDs = make([]string, len(records))
+	digits := make([]byte, 0, numberDigits*len(records)) // of all, in one piece
 	for i := range recordIDs {
-		recordIDs[i] = number(s.direct.created, uint64(b.Base)+uint64(i), b.At)
+		digits = appendNumber(digits, s.direct.created, uint64(b.Base)+uint64(i), b.At)
+	}
+	text := string(digits)
+	for i := range recordIDs {
+		recordIDs[i] = text[i*numberDigits : (i+1)*numberDigits]
 	}
 	return recordIDs, put.key != nil, nil
 }

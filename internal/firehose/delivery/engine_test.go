@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -305,9 +306,10 @@ func TestFailedRecordsAreRepeatedAlone(t *testing.T) {
 func TestFailingErrorOutputHoldsTheLane(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r, p, errors := newRig(t, nil), newPeer(), newPeer()
-		down := true
+		var down atomic.Bool
+		down.Store(true)
 		no := func(int, *record.Batch, bool) (dest.Result, error) {
-			if down {
+			if down.Load() {
 				return dest.Result{}, &dest.Error{Code: "S3.AccessDenied", Message: "no"}
 			}
 			return dest.Result{}, nil
@@ -327,7 +329,7 @@ func TestFailingErrorOutputHoldsTheLane(t *testing.T) {
 		if err != nil || !st.Stalled || st.Lanes[0].Delivered != 1 || st.Bytes > 3<<20 || st.LastError.Code != "S3.AccessDenied" {
 			t.Errorf("%+v, %v", st, err)
 		}
-		down = false
+		down.Store(false)
 		r.flush("d1")
 		got := p.all()
 		for _, l := range parseLines(t, errors) {
@@ -560,9 +562,10 @@ func TestRemoveForgetsEverything(t *testing.T) {
 func TestQuotaRefusesPuts(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r, p := newRig(t, func(o *Options) { o.DirectQuota = 1000 }), newPeer()
-		stuck := true
+		var stuck atomic.Bool
+		stuck.Store(true)
 		p.fault = func(int, *record.Batch, bool) (dest.Result, error) {
-			if stuck {
+			if stuck.Load() {
 				return dest.Result{}, &dest.Error{Code: "S3.SlowDown", Message: "slow"}
 			}
 			return dest.Result{}, nil
@@ -579,7 +582,7 @@ func TestQuotaRefusesPuts(t *testing.T) {
 		if _, _, err := r.engine.Put(t.Context(), "d1", [][]byte{make([]byte, 600)}); err != ErrFull {
 			t.Errorf("after a start: %v", err)
 		}
-		stuck = false
+		stuck.Store(false)
 		r.flush("d1")
 		r.put("d1", strings.Repeat("c", 900))
 	})

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -38,9 +39,9 @@ func TestEveryRecordArrives(t *testing.T) {
 }
 
 // faults makes a peer fail at random while trouble is up.
-func faults(p *peer, random func(int) int, trouble *bool, partial bool) {
+func faults(p *peer, random func(int) int, trouble *atomic.Bool, partial bool) {
 	p.fault = func(attempt int, b *record.Batch, stored bool) (dest.Result, error) {
-		if !*trouble {
+		if !trouble.Load() {
 			return dest.Result{}, nil
 		}
 		switch random(6) {
@@ -60,7 +61,7 @@ func faults(p *peer, random func(int) int, trouble *bool, partial bool) {
 		return dest.Result{}, nil
 	}
 	p.wait = func(ctx context.Context) {
-		if *trouble {
+		if trouble.Load() {
 			sleep(ctx, time.Duration(random(4))*time.Second)
 		}
 	}
@@ -76,7 +77,8 @@ func history(t *testing.T, rng *rand.Rand) {
 		defer func() { <-turn }()
 		return peerRNG.IntN(n)
 	}
-	trouble := true
+	var trouble atomic.Bool
+	trouble.Store(true)
 	main, backup, errors := newPeer(), newPeer(), newPeer()
 	partial := rng.IntN(2) == 0
 	faults(main, random, &trouble, partial)
@@ -121,7 +123,7 @@ func history(t *testing.T, rng *rand.Rand) {
 	flaky := config.Function != nil
 	d.Chain = process.NewChain(config, &function{
 		invoker: invoker{result: func(data string) (string, string, map[string]string) {
-			if trouble && random(5) == 0 {
+			if trouble.Load() && random(5) == 0 {
 				return "ProcessingFailed", data, nil
 			}
 			return "Ok", data, nil
@@ -182,7 +184,7 @@ func history(t *testing.T, rng *rand.Rand) {
 			}
 		}
 	}
-	trouble = false
+	trouble.Store(false)
 	r.flush("d1")
 	synctest.Wait()
 

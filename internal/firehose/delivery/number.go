@@ -12,6 +12,13 @@ import "math/bits"
 //	      36–71   second in which the record arrived
 //	       0–3    2
 func number(created int64, index uint64, arrival int64) string {
+	return string(appendNumber(make([]byte, 0, numberDigits), created, index, arrival))
+}
+
+// numberDigits is the length of every number.
+const numberDigits = 56
+
+func appendNumber(dst []byte, created int64, index uint64, arrival int64) []byte {
 	const e19 = 1e19
 	const second36 = 1<<36 - 1
 	at := uint64(max(created, arrival/1000)) & second36
@@ -21,16 +28,27 @@ func number(created int64, index uint64, arrival int64) string {
 	b, r := bits.Div64(a, b, e19)
 	c, low := bits.Div64(r, c, e19)
 	high, mid := bits.Div64(b, c, e19)
-	var out [56]byte
-	digits(out[0:18], high)
-	digits(out[18:37], mid)
-	digits(out[37:56], low)
-	return string(out[:])
+	n := len(dst)
+	dst = append(dst, "00000000000000000000000000000000000000000000000000000000"...)
+	digits(dst[n:n+18], high)
+	digits(dst[n+18:n+37], mid)
+	digits(dst[n+37:n+56], low)
+	return dst
 }
 
+// digits writes n into the end of dst, which holds zeros.
 func digits(dst []byte, n uint64) {
-	for i := len(dst) - 1; i >= 0; i-- {
-		dst[i] = '0' + byte(n%10)
-		n /= 10
+	i := len(dst)
+	for n >= 100 {
+		pair := n % 100
+		n /= 100
+		i -= 2
+		dst[i], dst[i+1] = '0'+byte(pair/10), '0'+byte(pair%10)
+	}
+	if n >= 10 {
+		dst[i-2] = '0' + byte(n/10)
+	}
+	if n > 0 {
+		dst[i-1] = '0' + byte(n%10)
 	}
 }

@@ -269,9 +269,10 @@ func TestReshardingKeepsTheOrderOfKeys(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				rng := rand.New(rand.NewPCG(seed, 3))
 				f, p := newFakeStream(1, 1+rng.IntN(3)), newPeer()
-				failing := true
+				var failing atomic.Bool
+				failing.Store(true)
 				p.fault = func(attempt int, b *record.Batch, stored bool) (dest.Result, error) {
-					if failing && (b.Oldest+int64(b.Count)+int64(attempt))%3 == 0 {
+					if failing.Load() && (b.Oldest+int64(b.Count)+int64(attempt))%3 == 0 {
 						return dest.Result{}, &dest.Error{Code: "S3.SlowDown", Message: "busy"}
 					}
 					return dest.Result{}, nil
@@ -315,7 +316,7 @@ func TestReshardingKeepsTheOrderOfKeys(t *testing.T) {
 						synctest.Wait()
 					}
 				}
-				failing = false
+				failing.Store(false)
 				// Shards that wait for their parents come later: everything is there when
 				// nothing happens any more.
 				for range 40 {
