@@ -111,6 +111,7 @@ var imports = []struct{ from, to, why string }{
 	{"internal/analytics/plan", "internal/analytics/text", "patterns are checked before they run"},
 	{"internal/analytics/run", "internal/analytics/text", "patterns are run"},
 	{"internal/analytics/run", "internal/analytics/plan", "plans are run"},
+	{"internal/analytics/cases", "internal/analytics/...", "cases go through the whole engine"},
 	{"internal/analytics/run", "internal/analytics/sql", "plans speak in types of the language"},
 	{"internal/keyring", "internal/meta", "wrapped keys are metadata"},
 	{"internal/keyring", "internal/vfs", "the master key is a file"},

@@ -481,18 +481,11 @@ func (c *compiler) tableFunction(call *sql.Call) Node {
 	case "HOTSPOTS":
 		count(3, 3)
 		window := integer(0, "the size of the window", 100, 1000)
-		radius := convert(args[1], doubleType, false)
-		r := args[1].Value.F
-		if cast, ok := radius.(*Cast); ok {
-			r = float64(args[1].Value.I)
-			for range cast.Arg.Type().Scale {
-				r /= 10
-			}
-		}
-		if !isNumeric(args[1].T.Kind) || r <= 0 {
+		radius, ok := convert(args[1], doubleType, false).(*Const)
+		if !isNumeric(args[1].T.Kind) || !ok || radius.Value.F <= 0 {
 			c.fail(call.Args[2].Place(), "", "the radius is a number greater than 0")
 		}
-		keep(Value{I: window}, Value{F: r}, Value{I: integer(2, "the number of points of a hotspot", 2, window)})
+		keep(Value{I: window}, Value{F: radius.Value.F}, Value{I: integer(2, "the number of points of a hotspot", 2, window)})
 		n.Numeric = c.numericColumns(call, input, 30)
 		n.columns = append(visible, ColumnInfo{Name: "HOTSPOTS_RESULT", Type: varchar(10240)})
 	}

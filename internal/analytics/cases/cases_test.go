@@ -1,0 +1,33 @@
+package cases
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+)
+
+// Every case gives its rows, whatever the batches.
+func TestCases(t *testing.T) {
+	files, err := filepath.Glob("../testdata/cases/*.json")
+	if err != nil || len(files) < 100 {
+		t.Fatal(len(files), err)
+	}
+	for _, name := range files {
+		raw, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := Parse(raw)
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		for _, batch := range []int{1, 3, 1000} {
+			t.Run(c.Name+"/"+strconv.Itoa(batch), func(t *testing.T) {
+				if err := c.Run(Options{Batch: batch}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+}

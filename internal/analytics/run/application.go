@@ -1,0 +1,358 @@
+package run
+
+import (
+	"encoding/hex"
+	"fmt"
+	"time"
+
+	"github.com/millrace/millrace/internal/analytics/plan"
+	"github.com/millrace/millrace/internal/analytics/sql"
+)
+
+// Options of an Application.
+type Options struct {
+	// Now is the application's clock; time.Now if nil.
+	Now func() time.Time
+	// Seed makes what is random repeatable: the forests of RANDOM_CUT_FOREST.
+	Seed uint64
+}
+
+// Application is a program that runs. Its methods are called one at a time.
+type Application struct {
+	program *plan.Program
+	options Options
+	x       *context
+	streams map[*plan.Stream]*stream
+	names   map[string]*stream
+	tables  map[*plan.Table]*table
+	lookups []*lookup
+	errors  *stream
+	started bool
+}
+
+// stream is a running in-application stream.
+type stream struct {
+	app     *Application
+	plan    *plan.Stream
+	readers []sink
+	taps    []func(*Batch)
+	high    int64 // time of the newest row
+	told    int64 // the newest bound
+	pumps   map[string]int
+}
+
+// ErrorColumns are those of the error stream.
+var ErrorColumns = []plan.ColumnInfo{
+	{Name: "ERROR_TIME", Type: sql.Type{Kind: sql.KindTimestamp}},
+	{Name: "ERROR_LEVEL", Type: sql.Type{Kind: sql.KindVarchar, Length: 10}},
+	{Name: "ERROR_NAME", Type: sql.Type{Kind: sql.KindVarchar, Length: 32}},
+	{Name: "MESSAGE", Type: sql.Type{Kind: sql.KindVarchar, Length: 4096}},
+	{Name: "DATA_ROWTIME", Type: sql.Type{Kind: sql.KindTimestamp}},
+	{Name: "DATA_ROW", Type: sql.Type{Kind: sql.KindVarchar, Length: 49152}},
+	{Name: "PUMP_NAME", Type: sql.Type{Kind: sql.KindVarchar, Length: 128}},
+}
+
+// New makes an application ready to start.
+func New(program *plan.Program, o Options) *Application {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	a := &Application{program: program, options: o, x: &context{now: o.Now, start: o.Now().UnixMilli()},
+		streams: map[*plan.Stream]*stream{}, names: map[string]*stream{}, tables: map[*plan.Table]*table{}}
+	for _, s := range program.Streams {
+		st := &stream{app: a, plan: s, high: never, told: never}
+		a.streams[s], a.names[s.Name] = st, st
+	}
+	a.errors = &stream{app: a, plan: &plan.Stream{Name: plan.ErrorStream, Columns: ErrorColumns}, high: never, told: never}
+	a.names[plan.ErrorStream] = a.errors
+	for _, t := range program.Tables {
+		a.tables[t] = newTable(t.Columns)
+	}
+	merges := map[*plan.Stream]*merge{}
+	branch := map[*plan.Stream]int{}
+	for _, s := range program.Streams {
+		running := 0
+		for _, p := range program.Pumps {
+			if p.Target == s && !p.Stopped {
+				running++
+			}
+		}
+		if running > 1 {
+			merges[s] = newMerge(s.Columns, running, &target{app: a, s: a.streams[s]})
+		}
+	}
+	for _, p := range program.Pumps {
+		if p.Stopped {
+			continue
+		}
+		var to sink = &target{app: a, s: a.streams[p.Target], pump: p.Name}
+		if m := merges[p.Target]; m != nil {
+			// What a row fails for is known before rows of several pumps are merged.
+			to = &checked{target: target{app: a, s: a.streams[p.Target], pump: p.Name}, next: m.side(branch[p.Target])}
+			branch[p.Target]++
+		}
+		name := p.Name
+		c := &builder{app: a, x: a.x,
+			report: func(b *Batch, columns []plan.ColumnInfo, row int32, f failure) {
+				a.errorRow(f, b.Time[row], hex.EncodeToString(AppendJSON(nil, columns, b, row)), &name)
+			},
+			scans: func(s *plan.Stream, to sink) { a.streams[s].readers = append(a.streams[s].readers, to) },
+		}
+		c.build(p.Root, to)
+	}
+	return a
+}
+
+// Stream names the stream with its columns; ok is false if there is none.
+func (a *Application) Stream(name string) (columns []plan.ColumnInfo, ok bool) {
+	s := a.names[name]
+	if s == nil {
+		return nil, false
+	}
+	return s.plan.Columns, true
+}
+
+// Tap has f called for every batch that is inserted into a stream. The batch is
+// f's until it returns.
+func (a *Application) Tap(name string, f func(b *Batch)) error {
+	s := a.names[name]
+	if s == nil {
+		return fmt.Errorf("there is no stream %s", sql.Quote(name))
+	}
+	s.taps = append(s.taps, f)
+	return nil
+}
+
+// SetTable puts rows in place of a reference table's.
+func (a *Application) SetTable(name string, rows *Rows) error {
+	for p := range a.tables {
+		if p.Name == name {
+			t := newTable(p.Columns)
+			b := rows.Batch()
+			for _, i := range b.Sel {
+				t.add(b, i)
+			}
+			a.tables[p] = t
+			for _, l := range a.lookups {
+				l.table = nil
+			}
+			return nil
+		}
+	}
+	return fmt.Errorf("there is no reference table %s", sql.Quote(name))
+}
+
+// readTable runs a query over tables.
+func (a *Application) readTable(c *builder, n plan.Node, to sink) {
+	var scans []func()
+	reader := *c
+	reader.tables = func(t *plan.Table, to sink) {
+		scans = append(scans, func() {
+			if b := a.tables[t].batch(); b.N > 0 {
+				to.rows(b)
+			}
+			to.end()
+		})
+	}
+	before := len(a.lookups)
+	reader.build(n, to)
+	a.lookups = a.lookups[:before]
+	for _, scan := range scans {
+		scan()
+	}
+}
+
+// Start runs what runs once.
+func (a *Application) Start() {
+	if a.started {
+		return
+	}
+	a.started = true
+	now := a.options.Now().UnixMilli()
+	for _, in := range a.program.Inserts {
+		t := newTable(in.Target.Columns)
+		one := &Batch{N: 1, Time: []int64{now}, Sel: all(1)}
+		for _, row := range in.Rows {
+			a.x.begin(1)
+			t.time = append(t.time, now)
+			for i, e := range row {
+				typ := e.Type()
+				t.cols[i].addValue(compile(e)(a.x, one, one.Sel).at(&typ, 0))
+			}
+		}
+		to := &target{app: a, s: a.streams[in.Target]}
+		to.rows(t.batch())
+	}
+}
+
+// Insert puts rows into an input stream, in order of time. Times never go back;
+// what is older than a bound given before is brought up to it.
+func (a *Application) Insert(name string, b *Batch) error {
+	s := a.names[name]
+	if s == nil || !s.plan.Source {
+		return fmt.Errorf("there is no input stream %s", sql.Quote(name))
+	}
+	if len(b.Sel) == 0 {
+		return nil
+	}
+	low := max(s.high, s.told)
+	for _, i := range b.Sel {
+		if b.Time[i] < low {
+			b.Time[i] = low
+		}
+		low = b.Time[i]
+	}
+	s.insert(b)
+	return nil
+}
+
+// Advance promises that no row of an input stream will be older than t.
+func (a *Application) Advance(name string, t int64) error {
+	s := a.names[name]
+	if s == nil || !s.plan.Source {
+		return fmt.Errorf("there is no input stream %s", sql.Quote(name))
+	}
+	s.bound(t)
+	return nil
+}
+
+func (s *stream) insert(b *Batch) {
+	s.high = b.Time[b.Sel[len(b.Sel)-1]]
+	for _, tap := range s.taps {
+		tap(b)
+	}
+	for _, r := range s.readers {
+		r.rows(b)
+	}
+	s.bound(s.high)
+}
+
+func (s *stream) bound(t int64) {
+	if t <= s.told {
+		return
+	}
+	s.told = t
+	for _, r := range s.readers {
+		r.bound(t)
+	}
+}
+
+// target inserts a pump's rows into its stream.
+type target struct {
+	app  *Application
+	s    *stream
+	pump string
+	sel  []int32
+}
+
+// accepted are the rows that the stream takes: NOT NULL columns have values.
+func (t *target) accepted(b *Batch) []int32 {
+	columns := t.s.plan.Columns
+	sel := b.Sel
+	for c, col := range columns {
+		if !col.NotNull || b.Cols[c].Null == nil {
+			continue
+		}
+		t.sel = t.sel[:0]
+		for _, i := range sel {
+			if b.Cols[c].null(i) {
+				t.refuse(b, i, failure{nullViolation, fmt.Sprintf("the column %s of %s cannot be NULL", sql.Quote(col.Name), sql.Quote(t.s.plan.Name))})
+				continue
+			}
+			t.sel = append(t.sel, i)
+		}
+		sel = append([]int32(nil), t.sel...)
+	}
+	return sel
+}
+
+func (t *target) refuse(b *Batch, i int32, f failure) {
+	var name *string
+	if t.pump != "" {
+		name = &t.pump
+	}
+	t.app.errorRow(f, b.Time[i], hex.EncodeToString(AppendJSON(nil, t.s.plan.Columns, b, i)), name)
+}
+
+func (t *target) rows(b *Batch) {
+	sel := t.accepted(b)
+	// Rows never go back in time.
+	high := t.s.high
+	late := false
+	for _, i := range sel {
+		if b.Time[i] < high {
+			late = true
+			break
+		}
+		high = b.Time[i]
+	}
+	if late {
+		kept := make([]int32, 0, len(sel))
+		high = t.s.high
+		for _, i := range sel {
+			if b.Time[i] < high {
+				t.refuse(b, i, failure{lateRow, "the row is older than what the stream has already"})
+				continue
+			}
+			high = b.Time[i]
+			kept = append(kept, i)
+		}
+		sel = kept
+	}
+	if len(sel) > 0 {
+		t.s.insert(&Batch{N: b.N, Time: b.Time, Cols: b.Cols, Sel: sel})
+	}
+}
+
+func (t *target) bound(at int64) { t.s.bound(at) }
+func (t *target) end()           {}
+
+// checked refuses what a stream does not take, before rows are merged.
+type checked struct {
+	target
+	high int64
+	any  bool
+	next sink
+}
+
+func (c *checked) rows(b *Batch) {
+	sel := c.accepted(b)
+	kept := make([]int32, 0, len(sel))
+	for _, i := range sel {
+		if c.any && b.Time[i] < c.high {
+			c.refuse(b, i, failure{lateRow, "the row is older than what its pump has put out already"})
+			continue
+		}
+		c.any, c.high = true, b.Time[i]
+		kept = append(kept, i)
+	}
+	if len(kept) > 0 {
+		c.next.rows(&Batch{N: b.N, Time: b.Time, Cols: b.Cols, Sel: kept})
+	}
+}
+
+func (c *checked) bound(at int64) { c.next.bound(at) }
+
+// errorRow inserts a row into the error stream.
+func (a *Application) errorRow(f failure, rowtime int64, data string, pump *string) {
+	if len(a.errors.taps) == 0 {
+		return
+	}
+	now := a.options.Now().UnixMilli()
+	t := newTable(ErrorColumns)
+	at := max(now, a.errors.high)
+	t.time = append(t.time, at)
+	name := plan.Value{Null: true}
+	if pump != nil {
+		name = plan.Value{S: *pump}
+	}
+	for i, v := range []plan.Value{{I: now}, {S: "ERROR"}, {S: f.name}, {S: fit(f.message, ErrorColumns[3].Type)}, {I: rowtime}, {S: fit(data, ErrorColumns[5].Type)}, name} {
+		t.cols[i].addValue(v)
+	}
+	a.errors.insert(t.batch())
+}
+
+// Refuse reports a record, or a row of one, that could not be read from a source.
+func (a *Application) Refuse(name, message, row string, at int64) {
+	a.errorRow(failure{name, message}, at, hex.EncodeToString([]byte(row)), nil)
+}
