@@ -54,7 +54,7 @@ const (
 // concurrently.
 type Converter struct {
 	options Options
-	fields  []dest.Field // of every failure record
+	table   dest.Field // of every failure record
 
 	mu     sync.Mutex
 	cached *plan // of the newest schema that was read
@@ -99,14 +99,14 @@ func New(o Options) (*Converter, error) {
 	if catalog == "" {
 		catalog = o.Table.Account
 	}
-	c.fields = []dest.Field{{Name: "dataCatalogTable", Value: []dest.Field{
+	c.table = dest.Field{Name: "dataCatalogTable", Value: []dest.Field{
 		{Name: "catalogId", Value: catalog},
 		{Name: "databaseName", Value: o.Table.Database},
 		{Name: "tableName", Value: o.Table.Name},
 		{Name: "region", Value: o.Table.Region},
 		{Name: "versionId", Value: o.Table.Version},
 		{Name: "roleArn", Value: o.Table.RoleARN},
-	}}}
+	}}
 	return c, nil
 }
 
@@ -137,8 +137,8 @@ func (c *Converter) Convert(ctx context.Context, b *record.Batch, w io.Writer) (
 		return 0, nil, err
 	}
 	if p.err != nil {
-		err := b.Each(func(i int, _ *record.Record) error {
-			failed = append(failed, c.failure(i, p.err))
+		err := b.Each(func(i int, r *record.Record) error {
+			failed = append(failed, c.failure(i, r, p.err))
 			return ctx.Err()
 		})
 		return 0, failed, err
@@ -179,7 +179,7 @@ func (c *Converter) Convert(ctx context.Context, b *record.Batch, w io.Writer) (
 			if !errors.As(err, &bad) {
 				return err
 			}
-			failed = append(failed, c.failure(i, bad))
+			failed = append(failed, c.failure(i, r, bad))
 		}
 		rows += n
 		if decoded += len(r.Data); decoded < c.options.BatchBytes && s.batch.Rows < maxRows {
@@ -346,7 +346,15 @@ func Fields(columns []Column, dialect serde.Dialect) ([]hive.Field, error) {
 	return fields, nil
 }
 
-// failure is a record that could not be converted.
-func (c *Converter) failure(i int, err *serde.Error) dest.Failure {
-	return dest.Failure{Index: i, Code: CodePrefix + err.Code, Message: err.Message, Fields: c.fields}
+// failure is a record that could not be converted. Beside the table it names the
+// record's place, as far as it has one.
+func (c *Converter) failure(i int, r *record.Record, err *serde.Error) dest.Failure {
+	number, sub := dest.Field{Name: "sequenceNumber"}, dest.Field{Name: "subSequenceNumber"}
+	if r.Lane != nil {
+		number.Value = r.Lane.SequenceNumber(r.Index, r.Arrival)
+	}
+	if r.Sub > 0 {
+		sub.Value = int64(r.Sub)
+	}
+	return dest.Failure{Index: i, Code: CodePrefix + err.Code, Message: err.Message, Fields: []dest.Field{number, sub, c.table}}
 }

@@ -80,10 +80,16 @@ func stream() record.Stream {
 	return record.Stream{ARN: "arn:aws:firehose:us-east-1:000000000000:deliverystream/s", Name: "s", Account: "000000000000", Region: "us-east-1", Version: 1}
 }
 
+type lane struct{}
+
+func (lane) Name() string { return "lane" }
+
+func (lane) SequenceNumber(index uint64, _ int64) string { return fmt.Sprintf("number %d", index) }
+
 func batch(records ...string) *record.Batch {
 	list := make([]record.Record, len(records))
 	for i, r := range records {
-		list[i] = record.Record{Data: []byte(r), Arrival: int64(i), Position: record.Position{Index: uint64(i)}}
+		list[i] = record.Record{Data: []byte(r), Arrival: int64(i), Lane: lane{}, Position: record.Position{Index: uint64(i)}}
 	}
 	return record.Of(stream(), "00000000000000000000000000000001", list...)
 }
@@ -166,7 +172,7 @@ func TestRecordsThatDoNotFitFailAlone(t *testing.T) {
 			if !slices.Equal(got, want) {
 				t.Errorf("got  %q\nwant %q", got, want)
 			}
-			fields := []dest.Field{{Name: "dataCatalogTable", Value: []dest.Field{
+			fields := []dest.Field{{Name: "sequenceNumber", Value: "number 1"}, {Name: "subSequenceNumber"}, {Name: "dataCatalogTable", Value: []dest.Field{
 				{Name: "catalogId", Value: "000000000000"}, {Name: "databaseName", Value: "db"}, {Name: "tableName", Value: "events"},
 				{Name: "region", Value: "us-east-1"}, {Name: "versionId", Value: "LATEST"}, {Name: "roleArn", Value: "arn:aws:iam::000000000000:role/r"},
 			}}}
