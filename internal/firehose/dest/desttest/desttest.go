@@ -64,6 +64,8 @@ type Harness struct {
 	// LargeBytes is the size of the large batch, and Memory how far the heap may
 	// grow while it is delivered. 0 means 32 MiB and 24 MiB.
 	LargeBytes, Memory int64
+	// Answers is how far the heap may grow over answers without end; 0 means 64 MiB.
+	Answers int64
 	// Batches is how many are delivered at the same time; 0 means 8.
 	Batches int
 }
@@ -222,6 +224,9 @@ func Run(t *testing.T, h Harness) {
 	}
 	if h.Memory == 0 {
 		h.Memory = 24 << 20
+	}
+	if h.Answers == 0 {
+		h.Answers = 64 << 20
 	}
 	if h.Batches == 0 {
 		h.Batches = 8
@@ -608,7 +613,7 @@ func (s *suite) fault(t *testing.T, p *Peer, f Fault) {
 		stop.Stop()
 		cancel()
 	}
-	if grown := int64(heap()) - int64(base); grown > 64<<20 {
+	if grown := int64(heap()) - int64(base); grown > s.Answers {
 		t.Errorf("the heap grew by %d MiB", grown>>20)
 	}
 	repaired()

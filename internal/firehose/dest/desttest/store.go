@@ -18,6 +18,8 @@ import (
 type Store struct {
 	// Fail, if set, may refuse a call: operation is put, get, head, delete or list.
 	Fail func(operation, bucket, key string) error
+	// After, if set, may lose the answer to a call that was carried out.
+	After func(operation, bucket, key string) error
 
 	mu      sync.Mutex
 	objects map[string][]byte
@@ -54,6 +56,11 @@ func (s *Store) Put(ctx context.Context, bucket, key string, body io.Reader, siz
 		return objects.Info{}, &objects.Error{Code: objects.CodePrecondition, Status: http.StatusPreconditionFailed}
 	}
 	s.objects[bucket+"/"+key] = data
+	if s.After != nil {
+		if err := s.After("put", bucket, key); err != nil {
+			return objects.Info{}, err
+		}
+	}
 	return objects.Info{Key: key, Size: int64(len(data)), Modified: time.Now()}, nil
 }
 

@@ -324,7 +324,7 @@ type bounded struct{ http.RoundTripper }
 
 // maxAnswer bounds an answer of a REST catalog, in bytes; metadata of a table
 // with many snapshots takes megabytes.
-const maxAnswer = 64 << 20
+const maxAnswer = 32 << 20
 
 func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
 	reply, err := b.RoundTripper.RoundTrip(r)

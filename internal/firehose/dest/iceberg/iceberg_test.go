@@ -1,17 +1,30 @@
 package iceberg
 
 import (
+	"os"
 	"testing"
 
 	"go.uber.org/goleak"
 
-	"github.com/millrace/millrace/internal/firehose/dest/desttest"
-
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
+
+	"github.com/millrace/millrace/internal/firehose/dest/desttest"
+	"github.com/millrace/millrace/internal/firehose/dest/desttest/pgserver"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+var server *pgserver.Server // of a SQL catalog; nil where it is not installed
+
+func TestMain(m *testing.M) {
+	code := pgserver.Main(m, func(s *pgserver.Server) { server = s })
+	if code == 0 {
+		if err := goleak.Find(); err != nil {
+			_, _ = os.Stderr.WriteString(err.Error() + "\n")
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
 
 // events is the table of the suite's records.
 var events = table.Identifier{"db", "events"}
