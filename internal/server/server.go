@@ -136,7 +136,8 @@ func Open(ctx context.Context, o Options) (_ *Server, err error) {
 		s.openCatalog,
 		s.openLogs,
 		s.openFunctions,
-		s.openFirehose, // last: destinations are built from the others
+		s.openFirehose, // last but one: destinations are built from the others
+		s.openControl,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err
