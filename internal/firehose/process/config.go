@@ -73,7 +73,7 @@ func Parse(in *firehose.ProcessingConfiguration, o Context) (Config, error) {
 	for _, p := range in.Processors {
 		kind := deref(p.Type)
 		if seen[kind] {
-			return c, fmt.Errorf("Cannot have more than 1 %s processor", kind)
+			return Config{}, fmt.Errorf("Cannot have more than 1 %s processor", kind)
 		}
 		seen[kind] = true
 		parameters := map[firehose.ProcessorParameterName]string{}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"math/big"
 	"slices"
@@ -32,6 +33,7 @@ type Query struct {
 	keys    []string // nil if the program does not show them
 	routing bool
 	code    *gojq.Code
+	paths   *pathNode // of a program that is nothing but paths; nil for others
 }
 
 // NewQuery compiles a program. Errors are to be given as an
@@ -44,7 +46,7 @@ func NewQuery(text string) (*Query, error) {
 	if err != nil {
 		return nil, fmt.Errorf("MetadataExtractionQuery is not a valid JQ-1.6 expression: %s", clip(err.Error()))
 	}
-	q := &Query{text: text, keys: objectKeys(parsed)}
+	q := &Query{text: text, keys: objectKeys(parsed), paths: compilePaths(parsed)}
 	if len(q.keys) > maxKeys {
 		return nil, fmt.Errorf("MetadataExtractionQuery has %d keys; at most %d are allowed", len(q.keys), maxKeys)
 	}
@@ -96,12 +98,16 @@ func objectKeys(q *gojq.Query) []string {
 func (r *run) query(ctx context.Context) error {
 	start := time.Now()
 	q := r.chain.config.Query
-	var stop error
+	var (
+		stop error
+		last map[string]string // of the record before, which often has the same keys
+	)
 	r.filter(func(rec *record.Record) bool {
 		if stop = ctx.Err(); stop != nil {
 			return true
 		}
-		found, err := q.Run(rec.Data)
+		found, err := q.run(rec.Data, last)
+		last = found
 		if err != nil {
 			r.fail(rec, ErrorTypeProcessing, CodeMetadata, err.Error())
 			return false
@@ -125,7 +131,19 @@ func (r *run) query(ctx context.Context) error {
 }
 
 // Run gives the keys of one record.
-func (q *Query) Run(data []byte) (map[string]string, error) {
+func (q *Query) Run(data []byte) (map[string]string, error) { return q.run(data, nil) }
+
+// run is Run. It may give last, if that is what it would give anyway.
+func (q *Query) run(data []byte, last map[string]string) (map[string]string, error) {
+	if q.paths != nil {
+		if keys := q.paths.extract(data, len(q.keys), last); keys != nil {
+			return keys, nil
+		}
+	}
+	return q.interpret(data)
+}
+
+func (q *Query) interpret(data []byte) (map[string]string, error) {
 	value, err := decodeJSON(data)
 	if err != nil {
 		return nil, fmt.Errorf("Non JSON record provided: %w", err)
@@ -153,8 +171,8 @@ func (q *Query) Run(data []byte) (map[string]string, error) {
 		return nil, fmt.Errorf("MetadataExtractionQuery gave %d keys; at most %d are allowed", len(object), maxKeys)
 	}
 	keys, size := make(map[string]string, len(object)), 0
-	for key, v := range object {
-		text, err := keyText(v)
+	for _, key := range slices.Sorted(maps.Keys(object)) { // the same words for the same record
+		text, err := keyText(object[key])
 		if err != nil {
 			return nil, fmt.Errorf("partition key %s %w", clip(key), err)
 		}

@@ -131,6 +131,30 @@ func appendText(dst, raw []byte) ([]byte, error) {
 	}
 }
 
+// validEscapes is appendText for those who do not want the text.
+func validEscapes(raw []byte) error {
+	for {
+		n := bytes.IndexByte(raw, '\\')
+		if n < 0 {
+			return nil
+		}
+		if raw = raw[n+1:]; len(raw) == 0 {
+			return errors.New("incomplete escape")
+		}
+		switch c := raw[0]; c {
+		case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
+			raw = raw[1:]
+		case 'u':
+			if _, ok := hexRune(raw[1:]); !ok {
+				return errors.New("invalid escape")
+			}
+			raw = raw[5:]
+		default:
+			return errors.New("invalid escape")
+		}
+	}
+}
+
 func hexRune(b []byte) (rune, bool) {
 	if len(b) < 4 {
 		return -1, false
@@ -167,7 +191,10 @@ func (s *scanner) value(depth int) error {
 	case '[':
 		return s.array(func() error { return s.value(depth + 1) })
 	case '"':
-		_, _, err := s.quoted()
+		raw, simple, err := s.quoted()
+		if err == nil && !simple {
+			err = validEscapes(raw)
+		}
 		return err
 	case 't':
 		return s.word("true")
@@ -237,6 +264,9 @@ func (s *scanner) object(member func(name []byte, simple bool) error) error {
 	}
 	for {
 		name, simple, err := s.quoted()
+		if err == nil && !simple {
+			err = validEscapes(name)
+		}
 		if err != nil {
 			return err
 		}
