@@ -54,7 +54,7 @@ const (
 // concurrently.
 type Converter struct {
 	options Options
-	table   dest.Field // of every failure record
+	fields  []dest.Field // of every failure record, shared
 
 	mu     sync.Mutex
 	cached *plan // of the newest schema that was read
@@ -99,14 +99,14 @@ func New(o Options) (*Converter, error) {
 	if catalog == "" {
 		catalog = o.Table.Account
 	}
-	c.table = dest.Field{Name: "dataCatalogTable", Value: []dest.Field{
+	c.fields = []dest.Field{{Name: "dataCatalogTable", Value: []dest.Field{
 		{Name: "catalogId", Value: catalog},
 		{Name: "databaseName", Value: o.Table.Database},
 		{Name: "tableName", Value: o.Table.Name},
 		{Name: "region", Value: o.Table.Region},
 		{Name: "versionId", Value: o.Table.Version},
 		{Name: "roleArn", Value: o.Table.RoleARN},
-	}}
+	}}}
 	return c, nil
 }
 
@@ -136,12 +136,13 @@ func (c *Converter) Convert(ctx context.Context, b *record.Batch, w io.Writer) (
 	if err != nil {
 		return 0, nil, err
 	}
+	bad := failures{fields: c.fields}
 	if p.err != nil {
-		err := b.Each(func(i int, r *record.Record) error {
-			failed = append(failed, c.failure(i, r, p.err))
+		err := b.Each(func(i int, _ *record.Record) error {
+			bad.add(i, p.err)
 			return ctx.Err()
 		})
-		return 0, failed, err
+		return 0, bad.list, err
 	}
 	s, err := c.state(p)
 	if err != nil {
@@ -175,11 +176,11 @@ func (c *Converter) Convert(ctx context.Context, b *record.Batch, w io.Writer) (
 	err = b.Each(func(i int, r *record.Record) error {
 		n, err := s.decoder.Decode(r.Data, s.batch)
 		if err != nil {
-			var bad *serde.Error
-			if !errors.As(err, &bad) {
+			var why *serde.Error
+			if !errors.As(err, &why) {
 				return err
 			}
-			failed = append(failed, c.failure(i, r, bad))
+			bad.add(i, why)
 		}
 		rows += n
 		if decoded += len(r.Data); decoded < c.options.BatchBytes && s.batch.Rows < maxRows {
@@ -195,7 +196,7 @@ func (c *Converter) Convert(ctx context.Context, b *record.Batch, w io.Writer) (
 		return 0, nil, fmt.Errorf("convert records: %w", err)
 	}
 	if rows == 0 {
-		return 0, failed, nil
+		return 0, bad.list, nil
 	}
 	if err := flush(); err != nil {
 		return 0, nil, fmt.Errorf("convert records: %w", err)
@@ -203,7 +204,7 @@ func (c *Converter) Convert(ctx context.Context, b *record.Batch, w io.Writer) (
 	if err := out.Close(); err != nil {
 		return 0, nil, fmt.Errorf("finish object: %w", err)
 	}
-	return rows, failed, nil
+	return rows, bad.list, nil
 }
 
 func leaves(fields []hive.Field) int {
@@ -312,7 +313,7 @@ func (c *Converter) prepare(s *Schema) *plan {
 	p := &plan{version: s.Version, columns: s.Columns}
 	fields, err := Fields(s.Columns, c.options.Input.Dialect)
 	if err != nil {
-		p.err = &serde.Error{Code: "InvalidSchema", Message: "The schema is invalid. " + err.Error()}
+		p.err = &serde.Error{Code: invalidSchema, Message: "The schema is invalid. " + err.Error()}
 	}
 	p.fields = fields
 	return p
@@ -346,9 +347,50 @@ func Fields(columns []Column, dialect serde.Dialect) ([]hive.Field, error) {
 	return fields, nil
 }
 
-// failure is a record that could not be converted. Beside the table it names the
-// record's place, as far as it has one.
-func (c *Converter) failure(i int, r *record.Record, err *serde.Error) dest.Failure {
+// failures collects the records of a batch that could not be converted. A batch
+// may have millions of them, so that what is kept of each is little: fields are
+// shared, and so are equal messages; beyond maxMessages different ones, messages
+// leave the record's own values out.
+type failures struct {
+	fields   []dest.Field
+	list     []dest.Failure
+	messages map[string]string
+}
+
+const maxMessages = 10_000
+
+// generic are messages without values of the record.
+var generic = map[string]string{
+	serde.ParseError:    "Encountered malformed JSON.",
+	serde.MalformedData: "Data does not match the schema.",
+}
+
+func (f *failures) add(i int, err *serde.Error) {
+	message, ok := f.messages[err.Message]
+	switch {
+	case ok:
+	case len(f.messages) < maxMessages || generic[err.Code] == "":
+		if f.messages == nil {
+			f.messages = map[string]string{}
+		}
+		message = err.Message
+		f.messages[message] = message
+	default:
+		message = generic[err.Code]
+	}
+	f.list = append(f.list, dest.Failure{Index: i, Code: codes[err.Code], Message: message, Fields: f.fields})
+}
+
+// codes are those of records, as failure records name them.
+var codes = map[string]string{
+	serde.ParseError: CodePrefix + serde.ParseError, serde.MalformedData: CodePrefix + serde.MalformedData, invalidSchema: CodePrefix + invalidSchema,
+}
+
+const invalidSchema = "InvalidSchema"
+
+// FailureFields implements dest.Annotator: the place of a record, as far as it has
+// one.
+func (c *Converter) FailureFields(r *record.Record) []dest.Field {
 	number, sub := dest.Field{Name: "sequenceNumber"}, dest.Field{Name: "subSequenceNumber"}
 	if r.Lane != nil {
 		number.Value = r.Lane.SequenceNumber(r.Index, r.Arrival)
@@ -356,5 +398,5 @@ func (c *Converter) failure(i int, r *record.Record, err *serde.Error) dest.Fail
 	if r.Sub > 0 {
 		sub.Value = int64(r.Sub)
 	}
-	return dest.Failure{Index: i, Code: CodePrefix + err.Code, Message: err.Message, Fields: []dest.Field{number, sub, c.table}}
+	return []dest.Field{number, sub}
 }

@@ -172,7 +172,7 @@ func TestRecordsThatDoNotFitFailAlone(t *testing.T) {
 			if !slices.Equal(got, want) {
 				t.Errorf("got  %q\nwant %q", got, want)
 			}
-			fields := []dest.Field{{Name: "sequenceNumber", Value: "number 1"}, {Name: "subSequenceNumber"}, {Name: "dataCatalogTable", Value: []dest.Field{
+			fields := []dest.Field{{Name: "dataCatalogTable", Value: []dest.Field{
 				{Name: "catalogId", Value: "000000000000"}, {Name: "databaseName", Value: "db"}, {Name: "tableName", Value: "events"},
 				{Name: "region", Value: "us-east-1"}, {Name: "versionId", Value: "LATEST"}, {Name: "roleArn", Value: "arn:aws:iam::000000000000:role/r"},
 			}}}
@@ -185,6 +185,46 @@ func TestRecordsThatDoNotFitFailAlone(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestFailuresNameTheirPlace(t *testing.T) {
+	var annotator dest.Annotator = converter(t, Options{ORC: &orc.Options{}}, Column{"a", "int"})
+	for _, c := range []struct {
+		r    record.Record
+		want []dest.Field
+	}{
+		{record.Record{Lane: lane{}, Position: record.Position{Index: 7}}, []dest.Field{{Name: "sequenceNumber", Value: "number 7"}, {Name: "subSequenceNumber"}}},
+		{record.Record{Lane: lane{}, Position: record.Position{Index: 7, Sub: 2}}, []dest.Field{{Name: "sequenceNumber", Value: "number 7"}, {Name: "subSequenceNumber", Value: int64(2)}}},
+		{record.Record{}, []dest.Field{{Name: "sequenceNumber"}, {Name: "subSequenceNumber"}}},
+	} {
+		if got := annotator.FailureFields(&c.r); !reflect.DeepEqual(got, c.want) {
+			t.Errorf("got %v, want %v", got, c.want)
+		}
+	}
+}
+
+// TestManyFailuresShareWhatTheyCan holds that the messages of many bad records do
+// not fill the memory.
+func TestManyFailuresShareWhatTheyCan(t *testing.T) {
+	c := converter(t, Options{Parquet: &parquet.Options{}}, Column{"a", "int"})
+	var records []string
+	for i := range maxMessages + 100 {
+		records = append(records, fmt.Sprintf(`{"a":"x%d"}`, i))
+	}
+	records = append(records, `{"a":"x5"}`)
+	_, failed, err := c.Convert(t.Context(), batch(records...), io.Discard)
+	if err != nil || len(failed) != len(records) {
+		t.Fatal(len(failed), err)
+	}
+	if got, want := failed[maxMessages-1].Message, fmt.Sprintf(`Data does not match the schema. For input string: "x%d"`, maxMessages-1); got != want {
+		t.Errorf("the last detailed message: %s", got)
+	}
+	if got := failed[maxMessages].Message; got != "Data does not match the schema." {
+		t.Errorf("beyond: %s", got)
+	}
+	if got := failed[len(failed)-1].Message; got != `Data does not match the schema. For input string: "x5"` {
+		t.Errorf("a message that is there already: %s", got)
 	}
 }
 

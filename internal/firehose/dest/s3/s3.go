@@ -94,6 +94,14 @@ func (d *Destination) Deliver(ctx context.Context, b *record.Batch) (dest.Result
 	return result, nil
 }
 
+// FailureFields implements dest.Annotator for converters that do.
+func (d *Destination) FailureFields(r *record.Record) []dest.Field {
+	if a, ok := d.writer.config.Converter.(dest.Annotator); ok {
+		return a.FailureFields(r)
+	}
+	return nil
+}
+
 // Close does nothing: the store belongs to others.
 func (d *Destination) Close() error { return nil }
 
