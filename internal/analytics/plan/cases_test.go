@@ -65,3 +65,34 @@ func TestCases(t *testing.T) {
 		}
 	}
 }
+
+// Every operator can be shown.
+func TestExplain(t *testing.T) {
+	program := `CREATE STREAM "OUT" ("K" VARCHAR(4), "N" BIGINT);
+CREATE PUMP P AS INSERT INTO "OUT" SELECT STREAM "K", COUNT(*) FROM "S" WHERE "V" > 1.5 AND "K" <> 'x' GROUP BY "K", FLOOR("S".ROWTIME TO MINUTE) HAVING COUNT(*) > 2 ORDER BY FLOOR("S".ROWTIME TO MINUTE), COUNT(*) DESC;
+CREATE STREAM "MAX" ("K" VARCHAR(4), "M" DOUBLE);
+CREATE PUMP Q AS INSERT INTO "MAX" SELECT STREAM a."K", MAX(a."V") OVER (PARTITION BY a."K" RANGE INTERVAL '1' MINUTE PRECEDING) FROM "S" AS a;`
+	columns := []ColumnInfo{{Name: "K", Type: varchar(4)}, {Name: "V", Type: doubleType}}
+	p, err := Compile(program, Catalog{Sources: []Relation{{Name: "S", Columns: columns}}}, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `pump P into "OUT"
+  project K, "EXPR$1"
+    project K, "EXPR$1"
+      sort each batch of one KEY; keeps one batch
+        project K, "COUNT", KEY
+          filter ("COUNT" > 2)
+            group by K, floor(ROWTIME minute): count(*); complete when floor(ROWTIME minute) changes; keeps the groups of one window
+              filter ((V > 1.5) and (K <> 'x'))
+                input stream S
+pump Q into "MAX"
+  project K, "EXPR$1"
+    project K, "MAX"
+      window max(V) over each K, the last 1m0s
+        input stream S
+`
+	if got := Explain(p); got != want {
+		t.Errorf("%s\nwant\n%s", got, want)
+	}
+}
