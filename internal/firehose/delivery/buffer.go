@@ -26,8 +26,9 @@ type memory struct {
 	max   int64
 	spool vfs.FS // nil: nothing is spilled
 	names atomic.Uint64
-	// relieve is called when room is wanted and nothing can be spilled.
-	relieve func()
+	// relieve is called when room is wanted and nothing can be spilled. It reports
+	// whether there is anything whose delivery will make room.
+	relieve func() bool
 
 	mu      sync.Mutex
 	used    int64
@@ -137,8 +138,10 @@ func (m *memory) reserve(ctx context.Context, n int64) error {
 		if spilled {
 			continue
 		}
-		if m.relieve != nil {
-			m.relieve()
+		if m.relieve != nil && !m.relieve() {
+			// What takes the memory waits for more records: batches of an earlier run
+			// that are read again. They are no larger than they were then.
+			return nil
 		}
 		select {
 		case <-freed:

@@ -30,8 +30,10 @@ var (
 type streamRow struct {
 	Log     uint64 `json:"log,omitempty"`     // number of the shard log of direct puts
 	Created int64  `json:"created,omitempty"` // seconds since 1970
-	Source  uint64 `json:"source,omitempty"`  // id of the data stream that is read
-	Paused  bool   `json:"paused,omitempty"`
+	// Retention is that of the log, in milliseconds.
+	Retention int64  `json:"retention,omitempty"`
+	Source    uint64 `json:"source,omitempty"` // id of the data stream that is read
+	Paused    bool   `json:"paused,omitempty"`
 }
 
 // laneRow is the stored account of a lane: everything below Low is settled, and
@@ -336,29 +338,45 @@ func (s *stream) storedLanes() (map[string]laneRow, error) {
 	return lanes, nil
 }
 
-// openRow makes the stored part of a delivery stream that has none. A log for
-// direct puts is allotted first: a crash in between costs a number.
+// openRow makes the stored part of a delivery stream that has none, and the log
+// of direct puts. The log comes last: a crash in between leaves a row whose log is
+// made at the next start.
 func (s *stream) openRow(ctx context.Context, direct bool) error {
 	e := s.engine
+	retention := e.o.DirectRetention
+	changed := false
+	if s.row.Created == 0 {
+		s.row.Created, changed = max(1, e.now().Unix()), true
+	}
 	if direct && s.row.Log == 0 {
 		id, err := e.o.Meta.NextShardID(ctx, 1)
 		if err != nil {
 			return err
 		}
-		now := e.now()
-		err = e.o.Log.Create(ctx, []driver.Shard{{ID: id, Retention: e.o.DirectRetention, NotBefore: now.UnixMilli()}})
-		if err != nil {
+		s.row.Log, changed = uint64(id), true
+	}
+	kept := s.row.Retention == retention.Milliseconds()
+	if direct && !kept {
+		s.row.Retention, changed = retention.Milliseconds(), true
+	}
+	if changed {
+		if err := s.storeRow(ctx); err != nil {
 			return err
 		}
-		s.row.Log, s.row.Created = uint64(id), now.Unix()
-		_, err = e.o.Meta.Commit(ctx, meta.Op{Key: streamTable.Key(s.id), Value: streamTable.Encode(s.row), Cond: meta.Absent})
+	}
+	if !direct {
+		return nil
+	}
+	id := driver.ShardID(s.row.Log)
+	if _, err := e.o.Log.Bounds(ctx, id); err == nil {
+		if kept {
+			return nil
+		}
+		return e.o.Log.SetRetention(ctx, retention, id)
+	} else if !errors.Is(err, driver.ErrNotFound) {
 		return err
 	}
-	if !direct && s.row.Created == 0 {
-		s.row.Created = max(1, e.now().Unix())
-		return s.storeRow(ctx)
-	}
-	return nil
+	return e.o.Log.Create(ctx, []driver.Shard{{ID: id, Retention: retention, NotBefore: s.row.Created * 1000}})
 }
 
 func (s *stream) storeRow(ctx context.Context) error {

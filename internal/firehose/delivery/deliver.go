@@ -121,12 +121,12 @@ func (f *flight) run(ctx context.Context) (LedgerEntry, bool) {
 			return LedgerEntry{}, false
 		}
 	case outputBackup:
-		ok := f.write(ctx, "BackupToS3", func() Writer { return f.newest().Backup }, f.source(), "")
+		ok := f.write(ctx, "BackupToS3", f.backup, f.source(), "")
 		if !ok {
 			return LedgerEntry{}, false
 		}
 	default:
-		if !f.write(ctx, "", func() Writer { return f.newest().Errors }, f.source(), b.slot.output) {
+		if !f.write(ctx, "", f.errors, f.source(), b.slot.output) {
 			return LedgerEntry{}, false
 		}
 	}
@@ -166,15 +166,30 @@ func (f *flight) numberOf(first bool) string {
 
 // newest is the version whose settings an attempt follows: a retry goes where an
 // update says, as long as that is the same kind of place. Objects stay with the
-// version they are named after.
-func (f *flight) newest() *version {
+// version they are named after. done ends the use.
+func (f *flight) newest() (v *version, done func()) {
 	s := f.stream
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if now := s.version; now.Kind == f.version.Kind && f.version.Kind != KindS3 {
-		return now
+	v = f.version
+	if now := s.version; now.Kind == v.Kind && v.Kind != KindS3 {
+		v = now
 	}
-	return f.version
+	v.refs++
+	return v, func() { s.unref(v) }
+}
+
+// errors and backup are the writers of the newest version.
+func (f *flight) errors() Writer {
+	v, done := f.newest()
+	defer done()
+	return v.Errors
+}
+
+func (f *flight) backup() Writer {
+	v, done := f.newest()
+	defer done()
+	return v.Backup
 }
 
 // source is the batch as destinations see it.
@@ -207,12 +222,11 @@ func (f *flight) deliver(ctx context.Context) (outcome Outcome, failed int, ok b
 		if !f.admit(ctx) {
 			return "", 0, false
 		}
-		v := f.newest()
+		v, done := f.newest()
 		f.attempts++
 		rest.Attempt = f.attempts
-		s.ref(v)
 		result, err := f.attempt(ctx, v, rest)
-		s.unref(v)
+		done()
 		now := s.engine.now()
 		if err != nil && ctx.Err() != nil {
 			return "", 0, false
@@ -335,7 +349,8 @@ func (f *flight) refuse(places, indexes []int, e *dest.Error, now time.Time) {
 // abandon hands the batch back to a destination that keeps what it could not
 // deliver itself. done is false for all others.
 func (f *flight) abandon(ctx context.Context, rest *record.Batch, problem *dest.Error) (done bool, result dest.Result, ok bool) {
-	v := f.newest()
+	v, end := f.newest()
+	defer end()
 	a, is := v.Main.(dest.Abandoner)
 	if !is {
 		return false, result, true
@@ -495,7 +510,9 @@ func (f *flight) putAside(ctx context.Context, whole *record.Batch) bool {
 		}
 		byType[t] = append(byType[t], r)
 	}
-	annotator, _ := f.newest().Main.(dest.Annotator)
+	newest, done := f.newest()
+	defer done()
+	annotator, _ := newest.Main.(dest.Annotator)
 	for _, errorType := range []string{v.errorType(), "format-conversion-failed", errorTypeProcessing} {
 		list := byType[errorType]
 		if len(list) == 0 {
@@ -503,7 +520,7 @@ func (f *flight) putAside(ctx context.Context, whole *record.Batch) bool {
 		}
 		delete(byType, errorType)
 		lines := failureLines(whole, errorType, list, annotator)
-		if !f.write(ctx, "", func() Writer { return f.newest().Errors }, lines, errorType) {
+		if !f.write(ctx, "", f.errors, lines, errorType) {
 			return false
 		}
 	}

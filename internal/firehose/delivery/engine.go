@@ -75,8 +75,10 @@ type Engine struct {
 	o      Options
 	memory *memory
 	reads  *semaphore.Weighted // bytes of reads under way
-	local  *semaphore.Weighted // deliveries that make objects
-	remote *semaphore.Weighted // deliveries that wait for others
+	// gathered is the bytes of records that wait for functions, or are with them.
+	gathered *semaphore.Weighted
+	local    *semaphore.Weighted // deliveries that make objects
+	remote   *semaphore.Weighted // deliveries that wait for others
 
 	applying sync.Mutex // Apply, Remove, Pause, Resume; taken before all others
 
@@ -88,8 +90,12 @@ type Engine struct {
 	schedules schedules
 }
 
-// maxReads bounds the memory of reads under way.
-const maxReads = 64 << 20
+const (
+	// maxReads bounds the memory of reads under way.
+	maxReads = 64 << 20
+	// maxGathered bounds that of records which functions are to see, or see.
+	maxGathered = 128 << 20
+)
 
 // New makes an engine.
 func New(o Options) (*Engine, error) {
@@ -118,7 +124,7 @@ func New(o Options) (*Engine, error) {
 		o.Metrics = noMetrics{}
 	}
 	e := &Engine{
-		o: o, streams: map[string]*stream{}, reads: semaphore.NewWeighted(maxReads),
+		o: o, streams: map[string]*stream{}, reads: semaphore.NewWeighted(maxReads), gathered: semaphore.NewWeighted(maxGathered),
 		local: semaphore.NewWeighted(int64(max(16, 4*runtime.GOMAXPROCS(0)))), remote: semaphore.NewWeighted(int64(o.Deliveries)),
 	}
 	var err error
@@ -732,10 +738,12 @@ func (e *Engine) Ledger(id string, limit int) ([]LedgerEntry, error) {
 }
 
 // relieve seals the open batches of the delivery stream that buffers most:
-// memory is used up and nothing can be spilled.
-func (e *Engine) relieve() {
+// memory is used up and nothing can be spilled. It reports whether anything is
+// sealed, there or elsewhere, so that there will be room.
+func (e *Engine) relieve() bool {
 	var largest *stream
 	var most int64
+	sealed := false
 	for _, s := range e.list() {
 		s.mu.Lock()
 		var open int64
@@ -743,15 +751,18 @@ func (e *Engine) relieve() {
 			if sl.open != nil {
 				open += sl.open.buffer.held.Load()
 			}
+			sealed = sealed || len(sl.sealed) > 0
 		}
 		s.mu.Unlock()
 		if open > most {
 			largest, most = s, open
 		}
 	}
-	if largest != nil {
-		largest.mu.Lock()
-		defer largest.mu.Unlock()
-		largest.sealAllLocked(nil)
+	if largest == nil {
+		return sealed
 	}
+	largest.mu.Lock()
+	defer largest.mu.Unlock()
+	largest.sealAllLocked(nil)
+	return true
 }

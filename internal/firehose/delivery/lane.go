@@ -89,6 +89,7 @@ type job struct {
 	took    time.Duration
 	done    chan struct{} // closed when it has been processed; nil where nobody waits
 
+	held  int64  // of what may be gathered
 	arena []byte // owns the bytes, where a job is gathered from several reads
 	next  uint64
 	lost  uint64
@@ -97,7 +98,8 @@ type job struct {
 
 var jobs = sync.Pool{New: func() any { return new(job) }}
 
-func (j *job) release() {
+func (j *job) release(e *Engine) {
+	e.gathered.Release(j.held)
 	clear(j.in)
 	clear(j.raw)
 	clear(j.entries)
@@ -106,6 +108,9 @@ func (j *job) release() {
 }
 
 var runPool = sync.Pool{New: func() any { return new(Run) }}
+
+// errBusy means that as much has been gathered for functions as may be.
+var errBusy = errors.New("delivery: too much is waiting for functions")
 
 // run reads until ctx ends, or the source does.
 func (l *lane) run(ctx context.Context) {
@@ -116,6 +121,7 @@ func (l *lane) run(ctx context.Context) {
 		group   sync.WaitGroup
 		ended   bool
 		pause   time.Duration // after an error
+		busy    bool          // nothing more can be gathered now
 	)
 	defer func() {
 		group.Wait()
@@ -124,6 +130,7 @@ func (l *lane) run(ctx context.Context) {
 		for _, j := range append(queue, pending) {
 			if j != nil {
 				s.unrefLocked(j.version)
+				s.engine.gathered.Release(j.held)
 			}
 		}
 	}()
@@ -133,6 +140,7 @@ func (l *lane) run(ctx context.Context) {
 			queue = queue[1:]
 			if j.err != nil { // only that of a context that ended
 				s.unref(j.version)
+				s.engine.gathered.Release(j.held)
 				return
 			}
 			if !l.finish(ctx, j) {
@@ -147,7 +155,7 @@ func (l *lane) run(ctx context.Context) {
 		}
 		if pending != nil && len(queue) < width {
 			limits := pending.version.Chain.BatchLimits()
-			if pending.bytes >= limits.Bytes || now.Sub(pending.since) >= limits.Interval || eager || ended || pending.version != v {
+			if pending.bytes >= limits.Bytes || now.Sub(pending.since) >= limits.Interval || eager || ended || busy || pending.version != v {
 				j := pending
 				j.done = make(chan struct{})
 				queue, pending = append(queue, j), nil
@@ -158,7 +166,7 @@ func (l *lane) run(ctx context.Context) {
 		var changed, ending <-chan struct{}
 		var timer *time.Timer
 		gathering := v.Chain.BatchLimits().Bytes > 0
-		canRead := !ended && !blocked && pause == 0 && (pending == nil || pending.bytes < pending.version.Chain.BatchLimits().Bytes)
+		canRead := !ended && !blocked && !busy && pause == 0 && (pending == nil || pending.bytes < pending.version.Chain.BatchLimits().Bytes)
 		if canRead {
 			ending = l.source.ending() // before looking
 			var tail uint64
@@ -169,7 +177,12 @@ func (l *lane) run(ctx context.Context) {
 					if ctx.Err() != nil {
 						return
 					}
-					pause = l.failed(err)
+					if err == errBusy {
+						// Others have gathered much; what is here need not wait for more.
+						busy = true
+					} else {
+						pause = l.failed(err)
+					}
 				}
 				continue
 			}
@@ -191,6 +204,8 @@ func (l *lane) run(ctx context.Context) {
 		switch {
 		case pause > 0:
 			timer = time.NewTimer(pause)
+		case busy:
+			timer = time.NewTimer(50 * time.Millisecond)
 		case pending != nil && len(queue) < width:
 			timer = time.NewTimer(pending.version.Chain.BatchLimits().Interval - now.Sub(pending.since))
 		}
@@ -200,7 +215,7 @@ func (l *lane) run(ctx context.Context) {
 		select {
 		case <-head:
 		case <-due:
-			pause = 0
+			pause, busy = 0, false
 		case <-changed:
 		case <-ending:
 		case <-l.wake:
@@ -274,8 +289,14 @@ func (l *lane) fetch(ctx context.Context, v *version, gathering bool, pending **
 	want := readBytes
 	if gathering {
 		want = int(min(readBytes, v.Chain.BatchLimits().Bytes))
+		if !e.gathered.TryAcquire(int64(want)) {
+			return false, errBusy
+		}
 	}
 	if err := l.source.read(ctx, l.next, want, run); err != nil {
+		if gathering {
+			e.gathered.Release(int64(want))
+		}
 		return false, err
 	}
 	if run.Lost > 0 {
@@ -287,14 +308,17 @@ func (l *lane) fetch(ctx context.Context, v *version, gathering bool, pending **
 		s.ref(v)
 		j.version, j.since = v, e.now()
 	}
+	before, from := j.bytes, l.next
 	l.open(j, run, gathering)
 	l.next = run.Next
 	j.next = run.Next
 	if gathering {
-		if len(j.entries) == 0 && len(j.in) == 0 {
+		size := min(j.bytes-before, int64(want))
+		e.gathered.Release(int64(want) - size)
+		j.held += size
+		if j.next == from && len(j.entries) == 0 { // nothing at all
 			s.unref(v)
-			l.passed(run.Next)
-			j.release()
+			j.release(s.engine)
 			j = nil
 		}
 		*pending = j
@@ -318,21 +342,6 @@ func (l *lane) target() uint64 {
 	}
 	next, _ := l.source.tail()
 	return next
-}
-
-// passed notes that the source has nothing up to an index.
-func (l *lane) passed(next uint64) {
-	s := l.stream
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if next > l.account.next {
-		l.account.next = next
-		l.read = next
-		s.movedLocked(l)
-		if s.eager > 0 {
-			s.progressLocked()
-		}
-	}
 }
 
 // open makes records of what was read: passes over what is settled and opens
@@ -468,11 +477,12 @@ func (l *lane) finish(ctx context.Context, j *job) bool {
 	}
 	if err := s.engine.memory.reserve(ctx, size); err != nil {
 		s.unref(j.version)
+		s.engine.gathered.Release(j.held)
 		return false
 	}
 	s.measure(l, j)
 	s.route(l, j)
 	s.unref(j.version)
-	j.release()
+	j.release(s.engine)
 	return true
 }
