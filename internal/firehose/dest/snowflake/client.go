@@ -470,7 +470,7 @@ func (a *attempt) appendRows(rows []byte, token string) (int64, error) {
 	target := a.target("v2", "streaming", "data", "databases", c.Database, "schemas", c.Schema, "pipes", c.Pipe, "channels", a.channel.name, "rows")
 	target.RawQuery = url.Values{
 		"continuationToken": {a.channel.continuation}, "offsetToken": {token},
-		"startOffsetToken": {token}, "endOffsetToken": {token},
+		"endOffsetToken": {token}, // its name of today
 	}.Encode()
 	var blocks payload.Blocks
 	z := compress.NewWriter(compress.GZIP, &blocks, "")

@@ -98,6 +98,7 @@ const (
 	maxRequestBytes      = 4_000_000 // of rows, before compression
 	mostRows             = 20_000    // of one request
 	fewestRows           = 16
+	cleanGroups          = 4 // without a refused row, before groups grow
 	firstPoll            = 100 * time.Millisecond
 	slowestPoll          = 5 * time.Second
 	maxChannels          = 4096
@@ -130,6 +131,7 @@ type channel struct {
 	errors       int64  // rows that were refused since the channel was made
 	lastError    string
 	rows         int // most rows of one request
+	clean        int // waits since a row was refused, or since rows grew
 }
 
 // New makes a destination. It fails for files that cannot be read, and for a
@@ -159,6 +161,9 @@ func New(c Config, d Deps) (*Destination, error) {
 	base, err := url.Parse(strings.TrimSuffix(address, "/"))
 	if err != nil || base.Host == "" || (base.Scheme != "https" && base.Scheme != "http") {
 		return nil, errors.New("Snowflake: the account's URL is not one that a request can be made of")
+	}
+	if base.Path == "" {
+		base.Path = "/"
 	}
 	client, err := outbound.Client(outbound.Options{Policy: d.Policy, TLS: c.TLS, HTTP2: true})
 	if err != nil {
@@ -469,8 +474,8 @@ func (a *attempt) judge(s channelStatus) {
 	refused := s.refused() - c.errors
 	c.errors, c.lastError = s.refused(), s.ErrorMessage
 	if refused <= 0 {
-		if c.rows < mostRows {
-			c.rows = min(c.rows*2, mostRows)
+		if c.clean++; c.clean >= cleanGroups && c.rows < mostRows {
+			c.rows, c.clean = min(c.rows*2, mostRows), 0
 		}
 		return
 	}
@@ -494,5 +499,5 @@ func (a *attempt) judge(s channelStatus) {
 			}
 		}
 	}
-	c.rows = max(fewestRows, min(c.rows, rows)/8)
+	c.rows, c.clean = max(fewestRows, min(c.rows, rows)/8), 0
 }
