@@ -80,7 +80,6 @@ var imports = []struct{ from, to, why string }{
 	{"internal/firehose/control", "internal/firehose", "control finds delivery streams"},
 	{"internal/firehose/control", "internal/firehose/...", "a test runs the parts of a delivery"},
 	{"internal/firehose/control", "internal/meta", "what was put back is metadata"},
-	{"internal/firehose/process", "internal/aggregate", "aggregated records are opened"},
 	{"internal/firehose/dest/...", "internal/firehose/naming", "objects are named by prefix expressions"},
 	{"internal/firehose/dest/...", "internal/firehose/compress", "objects are compressed"},
 	{"internal/firehose/dest/...", "internal/firehose/dest/payload", "batches become bodies of requests"},

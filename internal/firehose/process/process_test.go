@@ -172,7 +172,7 @@ func TestABombIsADecompressionFailure(t *testing.T) {
 		_ = w.Close()
 		return b.String()
 	}
-	in := records(bomb(MaxDecompressed), bomb(MaxDecompressed+1), bomb(512<<20))
+	in := records(bomb(MaxDecompressed), bomb(MaxDecompressed+1), bomb(64<<20))
 	out, failed, _, err := NewChain(Config{Decompress: true}, nil).Process(t.Context(), in, meta)
 	if err != nil || len(out) != 1 || len(out[0].Data) != MaxDecompressed {
 		t.Fatalf("%d records (%v)", len(out), err)

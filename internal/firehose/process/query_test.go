@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 // What JQ-1.6 gives, as its manual has it and its users rely on. The program is
@@ -226,14 +225,10 @@ func TestQueriesThatWantTooMuch(t *testing.T) {
 		}
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		start := time.Now()
 		got, err := q.Run([]byte(`{}`))
 		runtime.ReadMemStats(&after)
 		if err == nil {
 			t.Errorf("%s: %v", program, got)
-		}
-		if took := time.Since(start); took > 20*time.Second {
-			t.Errorf("%s took %s", program, took)
 		}
 		if allocated := (after.TotalAlloc - before.TotalAlloc) >> 20; allocated > 4000 {
 			t.Errorf("%s allocated %d MiB in all", program, allocated)
