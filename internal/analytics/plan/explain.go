@@ -222,3 +222,22 @@ func exprText(e Expr, columns []ColumnInfo) string {
 func isWordFunction(name string) bool {
 	return name != "and" && name != "or" && name[0]|0x20 >= 'a' && name[0]|0x20 <= 'z'
 }
+
+// Ends are the streams that pumps write to and none reads, in order of creation.
+func Ends(p *Program) []string {
+	read := map[*Stream]bool{}
+	for _, pump := range p.Pumps {
+		visit(pump.Root, func(n Node) {
+			if s, ok := n.(*Scan); ok {
+				read[s.Stream] = true
+			}
+		})
+	}
+	var names []string
+	for _, s := range p.Streams {
+		if !s.Source && !read[s] {
+			names = append(names, s.Name)
+		}
+	}
+	return names
+}

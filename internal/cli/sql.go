@@ -1,0 +1,469 @@
+package cli
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/millrace/millrace/internal/analytics/cases"
+	"github.com/millrace/millrace/internal/analytics/discover"
+	"github.com/millrace/millrace/internal/analytics/plan"
+	"github.com/millrace/millrace/internal/analytics/run"
+	"github.com/millrace/millrace/internal/analytics/sql"
+)
+
+// sqlCommand holds what can be done with programs of streaming SQL without a
+// server.
+func sqlCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "sql", Short: "Check, explain, run and test streaming SQL programs"}
+	cmd.AddCommand(sqlCheckCommand(), sqlExplainCommand(), sqlRunCommand(), sqlTestCommand())
+	return cmd
+}
+
+// sources say what input streams and reference tables a program has.
+type sources struct {
+	schema     string
+	inputs     []string // NAME=FILE
+	extensions bool
+
+	parsers map[string]*run.Parser
+	files   map[string]string
+	catalog plan.Catalog
+	names   []string
+	samples map[string][]string // records that have been read to guess a schema
+	stdin   *bufio.Reader
+}
+
+func (s *sources) register(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&s.schema, "schema", "", "JSON file with the inputs and reference tables of the program, in the form of a case")
+	f.StringArrayVar(&s.inputs, "input", nil, "records of an input stream: FILE, or NAME=FILE; - is standard input. Without --schema its columns are guessed from the records")
+	f.BoolVar(&s.extensions, "extensions", true, "allow what is not part of the original dialect")
+}
+
+const (
+	defaultStream = "SOURCE_SQL_STREAM_001"
+	sampledLines  = 100
+)
+
+// open reads the schema, or guesses it from the inputs.
+func (s *sources) open(cmd *cobra.Command) error {
+	s.parsers, s.files, s.samples = map[string]*run.Parser{}, map[string]string{}, map[string][]string{}
+	for _, in := range s.inputs {
+		name, file, ok := strings.Cut(in, "=")
+		if !ok {
+			name, file = defaultStream, in
+		}
+		if _, again := s.files[name]; again {
+			return fmt.Errorf("--input names %s twice", name)
+		}
+		s.files[name] = file
+	}
+	if s.schema != "" {
+		raw, err := os.ReadFile(s.schema)
+		if err != nil {
+			return err
+		}
+		var c cases.Case
+		if err := json.Unmarshal(raw, &c); err != nil {
+			return fmt.Errorf("%s: %w", s.schema, err)
+		}
+		for _, in := range c.Inputs {
+			format := run.Format{CSV: in.Format == "CSV", RowPath: in.RowPath, RowDelimiter: in.RowDelimiter, ColumnDelimiter: in.ColumnDelimiter}
+			for _, col := range in.Columns {
+				t, err := sql.ParseType(col.Type)
+				if err != nil {
+					return fmt.Errorf("%s: column %s: %w", s.schema, col.Name, err)
+				}
+				format.Columns = append(format.Columns, run.SourceColumn{Name: col.Name, Type: t, Mapping: col.Mapping})
+			}
+			if err := s.add(in.Stream, format); err != nil {
+				return fmt.Errorf("%s: %w", s.schema, err)
+			}
+		}
+		for _, ref := range c.Reference {
+			r := plan.Relation{Name: ref.Table}
+			for _, col := range ref.Columns {
+				t, err := sql.ParseType(col.Type)
+				if err != nil {
+					return fmt.Errorf("%s: column %s: %w", s.schema, col.Name, err)
+				}
+				r.Columns = append(r.Columns, plan.ColumnInfo{Name: col.Name, Type: t})
+			}
+			s.catalog.Tables = append(s.catalog.Tables, r)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.files)) {
+		if s.parsers[name] != nil {
+			continue
+		}
+		if err := s.guess(cmd, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *sources) add(name string, format run.Format) error {
+	p, err := run.NewParser(format)
+	if err != nil {
+		return fmt.Errorf("input %s: %w", name, err)
+	}
+	r := plan.Relation{Name: name}
+	for _, col := range format.Columns {
+		r.Columns = append(r.Columns, plan.ColumnInfo{Name: col.Name, Type: col.Type})
+	}
+	s.parsers[name] = p
+	s.names = append(s.names, name)
+	s.catalog.Sources = append(s.catalog.Sources, r)
+	return nil
+}
+
+// guess finds the columns of an input in its first records.
+func (s *sources) guess(cmd *cobra.Command, name string) error {
+	var samples []string
+	if s.files[name] == "-" {
+		s.stdin = bufio.NewReaderSize(cmd.InOrStdin(), 1<<20)
+		// The columns must be known before anything runs: the first line decides.
+		line, err := s.stdin.ReadString('\n')
+		if err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		samples = []string{line}
+		s.samples[name] = samples
+	} else {
+		f, err := os.Open(s.files[name])
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		lines := bufio.NewScanner(f)
+		lines.Buffer(nil, 2<<20)
+		for len(samples) < sampledLines && lines.Scan() {
+			samples = append(samples, lines.Text()+"\n")
+		}
+		if err := lines.Err(); err != nil {
+			return fmt.Errorf("%s: %w", s.files[name], err)
+		}
+	}
+	format, err := discover.Schema(samples)
+	if err != nil {
+		return fmt.Errorf("input %s: %w; describe it in a file and give that as --schema", name, err)
+	}
+	if err := s.add(name, format); err != nil {
+		return err
+	}
+	var columns []string
+	for _, c := range format.Columns {
+		columns = append(columns, sql.Quote(c.Name)+" "+c.Type.String())
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "%s has %s\n", sql.Quote(name), strings.Join(columns, ", "))
+	return nil
+}
+
+// compile plans a program file. Errors are shown with the lines they are in.
+func (s *sources) compile(cmd *cobra.Command, path string) (*plan.Program, error) {
+	raw, err := readProgram(cmd, path)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.open(cmd); err != nil {
+		return nil, err
+	}
+	program, err := plan.Compile(raw, s.catalog, plan.Options{Extensions: s.extensions})
+	var wrong sql.Errors
+	if errors.As(err, &wrong) {
+		var b strings.Builder
+		for _, e := range wrong {
+			fmt.Fprintf(&b, "%s:%d:%d: %s\n", path, e.Line, e.Column, e.Message)
+			for _, line := range strings.Split(e.Excerpt(raw), "\n") {
+				fmt.Fprintf(&b, "    %s\n", line)
+			}
+			if e.Hint != "" {
+				fmt.Fprintf(&b, "    %s\n", e.Hint)
+			}
+		}
+		fmt.Fprint(cmd.ErrOrStderr(), b.String())
+		return nil, fmt.Errorf("%s has %s", path, counted(len(wrong), "error"))
+	}
+	return program, err
+}
+
+func counted(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+func readProgram(cmd *cobra.Command, path string) (string, error) {
+	if path == "-" {
+		raw, err := io.ReadAll(io.LimitReader(cmd.InOrStdin(), 1<<20))
+		return string(raw), err
+	}
+	raw, err := os.ReadFile(path)
+	return string(raw), err
+}
+
+func sqlCheckCommand() *cobra.Command {
+	var s sources
+	cmd := &cobra.Command{
+		Use: "check FILE", Short: "Show what is wrong with a program", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			p, err := s.compile(cmd, args[0])
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%s is right: %s, %s\n", args[0], counted(len(p.Streams)-len(s.names), "stream"), counted(len(p.Pumps), "pump"))
+			return nil
+		},
+	}
+	s.register(cmd)
+	return cmd
+}
+
+func sqlExplainCommand() *cobra.Command {
+	var s sources
+	cmd := &cobra.Command{
+		Use: "explain FILE", Short: "Show how a program is run, and what it keeps in memory", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			p, err := s.compile(cmd, args[0])
+			if err != nil {
+				return err
+			}
+			fmt.Fprint(cmd.OutOrStdout(), plan.Explain(p))
+			return nil
+		},
+	}
+	s.register(cmd)
+	return cmd
+}
+
+func sqlRunCommand() *cobra.Command {
+	var s sources
+	var outputs []string
+	var rowtime string
+	cmd := &cobra.Command{
+		Use: "run FILE --input RECORDS", Short: "Run a program over files, and print its rows as JSON lines", Args: cobra.ExactArgs(1),
+		Long: `Run a program over files, and print its rows as JSON lines.
+
+Records are lines. Each becomes rows of its input stream at the time it is read;
+with --rowtime, at the time in one of its columns, so that windows close as they
+would have when the records were made.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			program, err := s.compile(cmd, args[0])
+			if err != nil {
+				return err
+			}
+			if len(s.files) == 0 {
+				return errors.New("--input says where the records are")
+			}
+			return s.run(cmd, program, outputs, rowtime)
+		},
+	}
+	s.register(cmd)
+	cmd.Flags().StringSliceVar(&outputs, "output", nil, "print these streams only (default all that pumps write to and none reads, and error_stream)")
+	cmd.Flags().StringVar(&rowtime, "rowtime", "", "TIMESTAMP column, or BIGINT column of milliseconds, that is the time of a row")
+	return cmd
+}
+
+// run feeds the files to a program.
+func (s *sources) run(cmd *cobra.Command, program *plan.Program, outputs []string, rowtime string) error {
+	clock := time.Now()
+	now := func() time.Time { return clock }
+	app := run.New(program, run.Options{Now: now})
+	out := bufio.NewWriter(cmd.OutOrStdout())
+	defer out.Flush()
+	if outputs == nil {
+		outputs = append(plan.Ends(program), plan.ErrorStream)
+	}
+	var line []byte
+	for _, name := range outputs {
+		columns, ok := app.Stream(name)
+		if !ok {
+			return fmt.Errorf("the program has no stream %s", sql.Quote(name))
+		}
+		if err := app.Tap(name, func(b *run.Batch) {
+			for _, i := range b.Sel {
+				line = append(line[:0], `{"stream":`...)
+				quoted, _ := json.Marshal(name)
+				line = append(line, quoted...)
+				line = time.UnixMilli(b.Time[i]).UTC().AppendFormat(append(line, `,"rowtime":"`...), "2006-01-02T15:04:05.000Z")
+				line = append(line, `","row":`...)
+				line = run.AppendJSON(line, columns, b, i)
+				line = append(line, "}\n"...)
+				out.Write(line)
+			}
+		}); err != nil {
+			return err
+		}
+	}
+	app.Start()
+	end := int64(0)
+	for at, name := range s.names {
+		file, ok := s.files[name]
+		if !ok {
+			continue
+		}
+		columns := append(slices.Clone(s.catalog.Sources[at].Columns), plan.HiddenColumns...)
+		column := -1
+		if rowtime != "" {
+			column = slices.IndexFunc(columns, func(c plan.ColumnInfo) bool { return c.Name == rowtime })
+			if column < 0 || columns[column].Type.Kind != sql.KindTimestamp && columns[column].Type.Kind != sql.KindBigint {
+				return fmt.Errorf("--rowtime: %s has no TIMESTAMP or BIGINT column %s", sql.Quote(name), sql.Quote(rowtime))
+			}
+		}
+		err := s.lines(cmd, name, file, func(record string) error {
+			if rowtime == "" {
+				clock = time.Now()
+			}
+			ms := clock.UnixMilli()
+			rows := run.NewRows(columns)
+			s.parsers[name].Parse(rows, record, ms, []plan.Value{{I: ms}, {Null: true}, {Null: true}, {S: file}}, func(problem, message, row string) {
+				app.Refuse(problem, message, row, ms)
+			})
+			if rows.Len() == 0 {
+				return nil
+			}
+			b := rows.Batch()
+			if column >= 0 {
+				for _, i := range b.Sel {
+					if v := b.Value(columns, column, i); !v.Null {
+						b.Time[i] = v.I
+					}
+				}
+				slices.Sort(b.Time)
+				clock = time.UnixMilli(b.Time[len(b.Time)-1])
+			}
+			end = max(end, b.Time[len(b.Time)-1])
+			return app.Insert(name, b)
+		})
+		if err != nil {
+			return err
+		}
+		if s.stdin != nil {
+			out.Flush()
+		}
+	}
+	// What is still open when the records are through is brought to its end.
+	for _, name := range s.names {
+		if err := app.Advance(name, end+int64(10*365*24*time.Hour/time.Millisecond)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lines reads the records of an input.
+func (s *sources) lines(cmd *cobra.Command, name, file string, f func(record string) error) error {
+	var r io.Reader
+	if file == "-" {
+		if s.stdin == nil {
+			s.stdin = bufio.NewReaderSize(cmd.InOrStdin(), 1<<20)
+		}
+		r = io.MultiReader(strings.NewReader(strings.Join(s.samples[name], "")), s.stdin)
+	} else {
+		opened, err := os.Open(file)
+		if err != nil {
+			return err
+		}
+		defer opened.Close()
+		r = opened
+	}
+	lines := bufio.NewScanner(r)
+	lines.Buffer(nil, 2<<20)
+	for lines.Scan() {
+		if len(bytes.TrimSpace(lines.Bytes())) == 0 {
+			continue
+		}
+		if err := f(lines.Text() + "\n"); err != nil {
+			return err
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	return nil
+}
+
+func sqlTestCommand() *cobra.Command {
+	var batch int
+	cmd := &cobra.Command{
+		Use: "test PATH...", Short: "Run case files, and compare the rows with those they expect", Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			files, err := caseFiles(args)
+			if err != nil {
+				return err
+			}
+			passed, failed := 0, 0
+			for _, name := range files {
+				err := runCase(name, batch)
+				if err != nil {
+					failed++
+					fmt.Fprintf(cmd.OutOrStdout(), "FAIL %s: %v\n", name, err)
+					continue
+				}
+				passed++
+				fmt.Fprintf(cmd.OutOrStdout(), "ok   %s\n", name)
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%d passed, %d failed\n", passed, failed)
+			if failed > 0 {
+				return fmt.Errorf("%s failed", counted(failed, "case"))
+			}
+			return nil
+		},
+	}
+	cmd.Flags().IntVar(&batch, "batch", 1, "insert up to so many rows together")
+	return cmd
+}
+
+// caseFiles finds the case files at paths: files, and what is in directories.
+func caseFiles(paths []string) ([]string, error) {
+	var files []string
+	for _, p := range paths {
+		info, err := os.Stat(p)
+		if err != nil {
+			return nil, err
+		}
+		if !info.IsDir() {
+			files = append(files, p)
+			continue
+		}
+		if err := filepath.WalkDir(p, func(name string, d fs.DirEntry, err error) error {
+			if err == nil && d.Type().IsRegular() && strings.HasSuffix(name, ".json") {
+				files = append(files, name)
+			}
+			return err
+		}); err != nil {
+			return nil, err
+		}
+	}
+	if len(files) == 0 {
+		return nil, fmt.Errorf("there are no case files (*.json) in %s", strings.Join(paths, ", "))
+	}
+	return files, nil
+}
+
+func runCase(name string, batch int) error {
+	raw, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	c, err := cases.Parse(raw)
+	if err != nil {
+		return err
+	}
+	return c.Run(cases.Options{Batch: batch})
+}
