@@ -12,11 +12,18 @@ import (
 	"github.com/millrace/millrace/internal/firehose/record"
 )
 
-// MaxDecompressed bounds what one record may decompress to, in bytes. A record
-// has at most 1,000 KiB, of which an honest compressor made no more than this.
-const MaxDecompressed = 32 << 20
+const (
+	// MaxDecompressed bounds what one record may decompress to, in bytes. A record
+	// has at most 1,000 KiB, of which an honest compressor made no more than this.
+	MaxDecompressed = 32 << 20
+	// All records of a call together may decompress to batchDecompressed bytes, and
+	// maxRatio more for each byte they have. Logs shrink to a tenth or a
+	// thirtieth, and a bomb to a thousandth.
+	batchDecompressed = 128 << 20
+	maxRatio          = 64
+)
 
-var errBomb = fmt.Errorf("the record decompresses to more than %d bytes", MaxDecompressed)
+var errBomb = errors.New("it decompresses to more than")
 
 // gunzipper is a reader of gzip and a place for what it reads.
 type gunzipper struct {
@@ -27,8 +34,9 @@ type gunzipper struct {
 
 var gunzippers = sync.Pool{New: func() any { return new(gunzipper) }}
 
-// gunzip gives what b, one or more gzip members, was made of.
-func gunzip(b []byte) ([]byte, error) {
+// gunzip gives what b, one or more gzip members, was made of, if that is no more
+// than limit bytes.
+func gunzip(b []byte, limit int) ([]byte, error) {
 	g := gunzippers.Get().(*gunzipper)
 	defer gunzippers.Put(g)
 	g.source.Reset(b)
@@ -42,10 +50,7 @@ func gunzip(b []byte) ([]byte, error) {
 	out := g.out[:0]
 	for {
 		if len(out) == cap(out) {
-			if len(out) > MaxDecompressed {
-				return nil, errBomb
-			}
-			grown := make([]byte, len(out), min(max(4*len(out), 64<<10), MaxDecompressed+1))
+			grown := make([]byte, len(out), min(max(4*len(out), 64<<10), limit+1))
 			copy(grown, out)
 			out = grown
 		}
@@ -54,8 +59,8 @@ func gunzip(b []byte) ([]byte, error) {
 		if cap(out) <= mib {
 			g.out = out // the larger ones are not worth keeping
 		}
-		if len(out) > MaxDecompressed {
-			return nil, errBomb
+		if len(out) > limit {
+			return nil, fmt.Errorf("%w %d bytes", errBomb, limit)
 		}
 		if errors.Is(err, io.EOF) {
 			return bytes.Clone(out), nil
@@ -67,8 +72,13 @@ func gunzip(b []byte) ([]byte, error) {
 }
 
 func (r *run) decompress() {
+	left := batchDecompressed
+	for i := range r.records {
+		left += maxRatio * len(r.records[i].Data)
+	}
 	r.filter(func(rec *record.Record) bool {
-		out, err := gunzip(rec.Data)
+		out, err := gunzip(rec.Data, min(left, MaxDecompressed))
+		left -= len(out)
 		if err != nil {
 			r.stats.DecompressionFailed.add(len(rec.Data))
 			r.fail(rec, ErrorTypeDecompression, CodeDecompression, "Data could not be decompressed as GZIP: "+err.Error())

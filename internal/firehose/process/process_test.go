@@ -182,6 +182,19 @@ func TestABombIsADecompressionFailure(t *testing.T) {
 	}
 }
 
+// Many small bombs are a large one.
+func TestBombsOfABatchAreBoundedTogether(t *testing.T) {
+	one := zipped(strings.Repeat("\x00", 30<<20))
+	in := records(slices.Repeat([]string{one}, 12)...)
+	out, failed, stats, err := NewChain(Config{Decompress: true}, nil).Process(t.Context(), in, meta)
+	if err != nil || len(out)+len(failed) != 12 || len(out) < 4 || len(failed) == 0 {
+		t.Errorf("%d records, %d failed (%v)", len(out), len(failed), err)
+	}
+	if most := int64(batchDecompressed + 12*maxRatio*len(one)); stats.Decompressed.Bytes > most {
+		t.Errorf("%d bytes were kept, of at most %d", stats.Decompressed.Bytes, most)
+	}
+}
+
 func TestLogEnvelopes(t *testing.T) {
 	envelope := func(kind, events string) string {
 		return zipped(`{"messageType":"` + kind + `","owner":"0","logGroup":"g","logStream":"s","subscriptionFilters":["f"],"logEvents":` + events + `}`)
