@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"testing"
 	"testing/synctest"
 
@@ -114,12 +115,13 @@ func TestMemoryIsBounded(t *testing.T) {
 		small.pins.Add(1)
 		large.pins.Add(1)
 		done := make(chan struct{})
-		go func() {
+		var group sync.WaitGroup
+		group.Go(func() {
 			defer close(done)
 			if err := m.reserve(t.Context(), 100<<10); err != nil {
 				t.Error(err)
 			}
-		}()
+		})
 		synctest.Wait()
 		if isClosed(done) {
 			t.Error("there was no room")
@@ -131,7 +133,7 @@ func TestMemoryIsBounded(t *testing.T) {
 		}
 		large.pins.Add(-1)
 		large.close()
-		<-done
+		group.Wait()
 		small.pins.Add(-1)
 		small.close()
 	})

@@ -296,6 +296,7 @@ func (s *stream) startDirect(ctx context.Context) {
 			row.Low = max(row.Low, 1)
 			s.estimate(ctx, row.Low)
 			if _, err = s.addLane(ctx, directLane, s.direct, nil, nil, row, &s.group); err == nil {
+				s.setListed()
 				return
 			}
 		}
@@ -536,7 +537,7 @@ func (e *Engine) Flush(ctx context.Context, id string) error {
 		s.mu.Lock()
 		lanes := slices.Clone(s.serials)
 		progress, removed, over := s.progress, s.removed, s.draining
-		ready := s.running && (len(lanes) > 0 || s.direct == nil)
+		ready := s.running && s.listed
 		s.mu.Unlock()
 		switch {
 		case removed:

@@ -72,6 +72,7 @@ func (s *stream) consume(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
+		s.setListed()
 		s.problem("MSK.ServiceException", "the source topic cannot be read: "+err.Error(), "", false)
 		if !sleep(ctx, pause) {
 			return
@@ -115,6 +116,7 @@ func (s *stream) consumeOnce(ctx context.Context) error {
 	if err := c.refresh(ctx, &lanes); err != nil {
 		return err
 	}
+	s.setListed()
 	var group sync.WaitGroup
 	group.Go(func() { c.poll(ctx) })
 	defer group.Wait()

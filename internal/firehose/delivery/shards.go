@@ -21,6 +21,7 @@ func (s *stream) follow(ctx context.Context) {
 			pause = time.Second // it was deleted; another may come
 			continue
 		}
+		s.setListed()
 		s.problem("Kinesis.ResourceNotFound", "the source stream cannot be read: "+err.Error(), "", false)
 		if !sleep(ctx, pause) {
 			return
@@ -50,6 +51,7 @@ func (s *stream) followOne(ctx context.Context) error {
 		progress := s.progress
 		s.mu.Unlock()
 		waiting, err := s.addShards(ctx, st, config, &lanes)
+		s.setListed()
 		if ctx.Err() != nil {
 			return nil
 		}

@@ -41,6 +41,7 @@ type stream struct {
 	putting    int64   // bytes of direct puts under way
 	running    bool
 	paused     bool
+	listed     bool // lanes of the source are there, as many as can be read now
 	removed    bool
 	draining   bool
 	eager      int // flushes under way
@@ -432,6 +433,16 @@ func (s *stream) scheduleCommitLocked() {
 func (s *stream) progressLocked() {
 	close(s.progress)
 	s.progress = make(chan struct{})
+}
+
+// setListed says that the lanes of the source were looked for.
+func (s *stream) setListed() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.listed {
+		s.listed = true
+		s.progressLocked()
+	}
 }
 
 // addLane enters a lane and starts to read it.
