@@ -2,6 +2,7 @@ package firehose
 
 import (
 	"context"
+	"errors"
 
 	"github.com/millrace/millrace/internal/api"
 	"github.com/millrace/millrace/internal/api/firehose"
@@ -46,7 +47,12 @@ func (s *Service) source(ctx context.Context, call *api.Call, t firehose.Deliver
 		}
 		if s.options.Parts.StreamExists != nil {
 			if err := s.options.Parts.StreamExists(ctx, arn); err != nil {
-				return none, invalidArgument("The Kinesis stream %s cannot be read: %v.", arn, err)
+				reason := err.Error()
+				var modelled api.Error
+				if errors.As(err, &modelled) {
+					reason = modelled.ErrorMessage()
+				}
+				return none, invalidArgument("The Kinesis stream %s cannot be read: %s", arn, reason)
 			}
 		}
 		return sourceRecord{Kinesis: reshape[firehose.KinesisStreamSourceConfiguration](c)}, nil

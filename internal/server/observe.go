@@ -96,14 +96,16 @@ func (s *Server) resource(o *wire.Outcome) string {
 	if o.Input == nil {
 		return o.Resource
 	}
-	arn, _ := s.streams.ResourceARN(o.Call, o.Input)
-	return arn
+	return s.mux.Resource(o.Call, o.Input)
 }
 
-// streamOf is the name of the stream that an ARN, such as that of a consumer,
-// belongs to; empty if there is none.
+// streamOf is the name of the stream or delivery stream that an ARN, such as that
+// of a consumer, belongs to; empty if there is none.
 func streamOf(arn string) string {
 	_, rest, ok := strings.Cut(arn, ":stream/")
+	if !ok {
+		_, rest, ok = strings.Cut(arn, ":deliverystream/")
+	}
 	if !ok {
 		return ""
 	}

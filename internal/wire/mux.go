@@ -165,6 +165,20 @@ func (m *Mux) Register(s *api.Service, a Authorizer, bindings []api.Binding) {
 	}
 }
 
+// Resource is the ARN of what a call is about, as its service names it; "*" for
+// nothing in particular, empty if the service does not say.
+func (m *Mux) Resource(call *api.Call, in api.Shape) string {
+	if call.Operation == nil || call.Operation.Service == nil {
+		return ""
+	}
+	e := m.targets[call.Operation.Service.TargetPrefix+"."+call.Operation.Name]
+	if e == nil || e.authorize == nil {
+		return ""
+	}
+	arn, _ := e.authorize.ResourceARN(call, in)
+	return arn
+}
+
 // Route hands requests that match to a handler with a protocol of its own. The
 // request's body has been read within the bounds of Options and is in memory;
 // everything else, authentication included, is the handler's. r.TLS is set if the
