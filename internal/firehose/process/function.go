@@ -23,7 +23,7 @@ const (
 // Invoker runs functions. It may be called concurrently.
 type Invoker interface {
 	// Invoke runs the function of the ARN with an event and waits for its answer.
-	// payload may be used until Invoke returns. A function that fails by itself is
+	// payload is not changed while Invoke runs, nor after it failed. A function that fails by itself is
 	// an answer; an error means that it could not be run, and is an *InvokeError
 	// where more is known about it.
 	Invoke(ctx context.Context, arn string, payload []byte) (Answer, error)
@@ -101,7 +101,12 @@ func (r *run) invoke(ctx context.Context) error {
 		payload := e.end()
 		*buffer = payload
 		if err := r.invokeBatch(ctx, in[:n], &e, payload); err != nil {
+			*buffer = nil
 			return err
+		}
+		if r.abandoned {
+			// An attempt that was given up may still be read from somewhere.
+			*buffer, r.abandoned = nil, false
 		}
 		in = in[n:]
 	}
@@ -155,6 +160,7 @@ func (r *run) invokeOnce(ctx context.Context, arn string, payload []byte) ([]byt
 	defer cancel()
 	answer, err := r.chain.invoker.Invoke(ctx, arn, payload)
 	if err != nil {
+		r.abandoned = true
 		var failure *InvokeError
 		switch {
 		case errors.As(err, &failure):

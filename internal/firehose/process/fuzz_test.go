@@ -78,6 +78,11 @@ func FuzzQueries(f *testing.F) {
 			return
 		}
 		keys, err := q.Run(data)
+		whole := *q
+		whole.whole, whole.paths = true, nil
+		if same, sameErr := whole.Run(data); fmt.Sprint(keys) != fmt.Sprint(same) || (err == nil) != (sameErr == nil) {
+			t.Errorf("%s of %q: %v (%v), of the record as a whole %v (%v)", program, data, keys, err, same, sameErr)
+		}
 		if err != nil {
 			if err.Error() == "" {
 				t.Error("an error without words")

@@ -178,6 +178,8 @@ type run struct {
 	records []record.Record // those still in the chain; the slice is the run's own
 	failed  []Failed
 	stats   Stats
+	// abandoned says that an invocation ended without an answer.
+	abandoned bool
 }
 
 func (r *run) fail(rec *record.Record, errorType, code, message string) {

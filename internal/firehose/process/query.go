@@ -34,6 +34,8 @@ type Query struct {
 	routing bool
 	code    *gojq.Code
 	paths   *pathNode // of a program that is nothing but paths; nil for others
+	fields  []string  // what the program can see of a record
+	whole   bool      // that is all of it
 }
 
 // NewQuery compiles a program. Errors are to be given as an
@@ -53,6 +55,8 @@ func NewQuery(text string) (*Query, error) {
 	if len(parsed.Imports) > 0 {
 		return nil, errors.New("MetadataExtractionQuery cannot import modules")
 	}
+	fields, ok := fieldsOf(parsed)
+	q.fields, q.whole = fields, !ok
 	if q.code, err = gojq.Compile(guard(parsed), append(guards, matchGuards...)...); err != nil {
 		return nil, fmt.Errorf("MetadataExtractionQuery is not a valid JQ-1.6 expression: %s", clip(err.Error()))
 	}
@@ -144,7 +148,13 @@ func (q *Query) run(data []byte, last map[string]string) (map[string]string, err
 }
 
 func (q *Query) interpret(data []byte) (map[string]string, error) {
-	value, err := decodeJSON(data)
+	var value any
+	var err error
+	if q.whole {
+		value, err = decodeJSON(data)
+	} else {
+		value, err = decodeFields(data, q.fields)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("Non JSON record provided: %w", err)
 	}

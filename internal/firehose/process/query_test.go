@@ -150,7 +150,13 @@ func TestQueriesGiveWhatJQ16Gives(t *testing.T) {
 		{`[(1,2) + (10,20)] | @json`, `{}`, "[11,12,21,22]"},
 		{`[(1,2) * (10,20)] | @json`, `{}`, "[10,20,20,40]"},
 	} {
-		got, err := mustQuery(t, `{v: (`+c.program+`)}`).Run([]byte(c.input))
+		q := mustQuery(t, `{v: (`+c.program+`)}`)
+		got, err := q.Run([]byte(c.input))
+		whole := *q
+		whole.whole, whole.paths = true, nil
+		if same, sameErr := whole.Run([]byte(c.input)); fmt.Sprint(same, sameErr) != fmt.Sprint(got, err) && !strings.Contains(c.program, "now") {
+			t.Errorf("%s of %s: %v (%v), of the record as a whole %v (%v)", c.program, c.input, got, err, same, sameErr)
+		}
 		if err != nil || got["v"] != c.want {
 			t.Errorf("%s of %s: %q (%v), want %q", c.program, c.input, got["v"], err, c.want)
 		}
@@ -303,5 +309,42 @@ func TestManyMatches(t *testing.T) {
 	got, err := q.Run([]byte(`{"t":"` + text + `"}`))
 	if want := "map[a:10000 b:10001 c:19999]"; err != nil || fmt.Sprint(got) != want {
 		t.Errorf("got %v (%v), want %s", got, err, want)
+	}
+}
+
+func TestWhatProgramsSee(t *testing.T) {
+	for program, want := range map[string]string{
+		`{a: .a, b}`:                                    "[a b]",
+		`{a: (.ts | strftime("%Y"))}`:                   "[ts]",
+		`{a: .a[.i], b: .["c"].d}`:                      "[a i c]",
+		`{a: (.a // .b | ascii_downcase)}`:              "[a b]",
+		`{a: "\(.a)-\(.b.c)", "k\(.d)": 1}`:             "[a b d]",
+		`{a: (if .a then .b else "x" end)}`:             "[a b]",
+		`{a: [.a[] | .x], b: now, c: (try .d catch .)}`: "[a d]",
+		`{a: (.a as $x | $x + .b)}`:                     "[a b]",
+		`{a: (reduce .a[] as $x (.s; . + $x))}`:         "[a s]",
+		`{a: @base64 "\(.a)", b: -.b}`:                  "[a b]",
+		`{a: 1}`:                                        "[]",
+		`{a: .}`:                                        "all",
+		`{a: length}`:                                   "all",
+		`{a: tostring}`:                                 "all",
+		`{a: [..]}`:                                     "all",
+		`{a: (.b = 1 | .b)}`:                            "all",
+		`{a: (. as {$x} | $x)}`:                         "all",
+		`{a: .[.k]}`:                                    "all",
+		`{a: (if .a then 1 end)}`:                       "all",
+		`def f: .a; {a: f}`:                             "all",
+		`{a: @json}`:                                    "all",
+		`.[] | {a: .}`:                                  "all",
+		`.x | {a: .y}`:                                  "[x]",
+	} {
+		q := mustQuery(t, program)
+		got := fmt.Sprint(q.fields)
+		if q.whole {
+			got = "all"
+		}
+		if got != want {
+			t.Errorf("%s sees %s, want %s", program, got, want)
+		}
 	}
 }
