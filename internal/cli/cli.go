@@ -58,7 +58,8 @@ func (c *connection) open() (*client.Client, error) {
 func Commands() []*cobra.Command {
 	return []*cobra.Command{
 		streamCommand(), putCommand(), tailCommand(), shardsCommand(),
-		exportCommand(), importCommand(), benchCommand(), keysCommand(),
+		exportCommand(), importCommand(), benchCommand(), keysCommand(), sqlCommand(),
+		deliveryCommand(), functionCommand(),
 	}
 }
 

@@ -343,3 +343,6 @@ func Sleep(ctx context.Context, d time.Duration) error {
 		return nil
 	}
 }
+
+// Region is the region that calls are made in.
+func (c *Client) Region() string { return c.config.Region }

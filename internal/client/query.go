@@ -8,9 +8,14 @@ func parseXMLError(body []byte) (code, message string) {
 			Code    string
 			Message string
 		}
+		Code    string // S3 has no envelope
+		Message string
 	}
 	if xml.Unmarshal(body, &e) != nil {
 		return "", ""
+	}
+	if e.Error.Code == "" {
+		return e.Code, e.Message
 	}
 	return e.Error.Code, e.Error.Message
 }
