@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"math"
 	"math/big"
@@ -15,24 +16,85 @@ import (
 	"time"
 
 	"github.com/hamba/avro/v2"
-	"github.com/hamba/avro/v2/ocf"
+	"github.com/klauspost/compress/flate"
+	"github.com/klauspost/compress/snappy"
+	"github.com/klauspost/compress/zstd"
 )
 
-// file is an Avro container file under way.
+// file is an Avro container file under way:
+//
+//	"Obj" 1, the metadata as a map, sync
+//	{ rows, bytes, the rows compressed, sync } …
+//
+// It is written here and not by the library, whose header has its entries in any
+// order: the same batch must make the same bytes.
 type file struct {
-	k *Converter
-	e *ocf.Encoder
+	k     *Converter
+	w     io.Writer
+	sync  [16]byte
+	rows  int64
+	block []byte
+	out   []byte
+	flate *flate.Writer
+	zstd  *zstd.Encoder
 }
 
+// blockBytes is about how many bytes of rows a block holds before compression.
+const blockBytes = 64 << 10
+
 func newFile(k *Converter, w io.Writer, sync [16]byte) (*file, error) {
-	// The library looks for an *os.File to append to; what it is given is none.
-	e, err := ocf.NewEncoderWithSchema(k.schema.source, struct{ io.Writer }{w},
-		ocf.WithCodec(ocf.CodecName(k.codec)), ocf.WithSyncBlock(sync), ocf.WithBlockLength(math.MaxInt32), ocf.WithBlockSize(64<<10),
-		ocf.WithSchemaMarshaler(func(avro.Schema) ([]byte, error) { return k.meta, nil }))
+	f := &file{k: k, w: w, sync: sync}
+	var err error
+	switch k.codec {
+	case "deflate":
+		f.flate, err = flate.NewWriter(nil, flate.DefaultCompression)
+	case "zstandard":
+		f.zstd, err = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("begin Avro file: %w", err)
 	}
-	return &file{k, e}, nil
+	head := append([]byte("Obj\x01"), appendLong(nil, 2)...)
+	for _, entry := range [][2][]byte{{[]byte("avro.codec"), []byte(k.codec)}, {[]byte("avro.schema"), k.meta}} {
+		for _, part := range entry {
+			head = append(appendLong(head, int64(len(part))), part...)
+		}
+	}
+	head = append(append(head, 0), sync[:]...)
+	if _, err := w.Write(head); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// flush writes a block of what has come together.
+func (f *file) flush() error {
+	if f.rows == 0 {
+		return nil
+	}
+	data := f.block
+	switch f.k.codec {
+	case "deflate":
+		var b bytes.Buffer
+		f.flate.Reset(&b)
+		if _, err := f.flate.Write(data); err != nil {
+			return err
+		}
+		if err := f.flate.Close(); err != nil {
+			return err
+		}
+		data = b.Bytes()
+	case "snappy":
+		sum := crc32.ChecksumIEEE(data)
+		data = binary.BigEndian.AppendUint32(snappy.Encode(nil, data), sum)
+	case "zstandard":
+		data = f.zstd.EncodeAll(data, nil)
+	}
+	f.out = appendLong(appendLong(f.out[:0], f.rows), int64(len(data)))
+	f.out = append(append(f.out, data...), f.sync[:]...)
+	f.rows, f.block = 0, f.block[:0]
+	_, err := f.w.Write(f.out)
+	return err
 }
 
 func (f *file) append(b *bytes.Buffer, data []byte, ends []int) ([]int, error) {
@@ -54,19 +116,22 @@ func (f *file) append(b *bytes.Buffer, data []byte, ends []int) ([]int, error) {
 	return ends, err
 }
 
-// write hands over row by row: the file counts them.
 func (f *file) write(rows []byte, ends []int) error {
-	from := 0
-	for _, end := range ends {
-		if _, err := f.e.Write(rows[from:end]); err != nil {
-			return err
-		}
-		from = end
+	f.block = append(f.block, rows...)
+	f.rows += int64(len(ends))
+	if len(f.block) < blockBytes {
+		return nil
 	}
-	return nil
+	return f.flush()
 }
 
-func (f *file) close() error { return f.e.Close() }
+func (f *file) close() error {
+	err := f.flush()
+	if f.zstd != nil {
+		err = errors.Join(err, f.zstd.Close())
+	}
+	return err
+}
 
 // node encodes JSON values of one schema.
 type node interface {
@@ -74,10 +139,7 @@ type node interface {
 }
 
 // row is the schema of rows: a record.
-type row struct {
-	source avro.Schema
-	node
-}
+type row struct{ node }
 
 func (k *Converter) parseSchema(text []byte) error {
 	schema, err := avro.ParseBytesWithCache(text, "", &avro.SchemaCache{})
@@ -96,7 +158,7 @@ func (k *Converter) parseSchema(text []byte) error {
 	if err := json.Compact(&compact, text); err != nil {
 		return err
 	}
-	k.schema, k.meta = &row{schema, n}, compact.Bytes()
+	k.schema, k.meta = &row{n}, compact.Bytes()
 	return nil
 }
 
