@@ -15,6 +15,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
@@ -25,6 +26,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/goccy/go-yaml"
 	"go.uber.org/goleak"
 
 	"github.com/millrace/millrace/internal/firehose/dest"
@@ -460,6 +462,16 @@ func Test413(t *testing.T) {
 	}
 }
 
+// A peer may say 413 before it has read the body, and close the connection.
+func Test413BeforeTheBodyIsRead(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(413) }))
+	defer server.Close()
+	result, err := open(t, Config{URL: server.URL}).Deliver(t.Context(), batch(8, 1_000_000))
+	if err != nil || len(result.Failed) != 8 || result.Failed[7].Retry {
+		t.Errorf("%v, %d failed", err, len(result.Failed))
+	}
+}
+
 // A half that went through stays so when the other one fails.
 func Test413ThenAFailure(t *testing.T) {
 	r := &receiver{t: t, maxRecords: 2, discard: true}
@@ -614,6 +626,32 @@ func TestWaitingAndTimeout(t *testing.T) {
 				wait()
 			})
 		})
+	}
+}
+
+// The settings of an operator's file.
+func TestSettings(t *testing.T) {
+	var c Config
+	err := yaml.UnmarshalWithOptions([]byte(`
+url: http://collector.example.com:4433/in
+name: collector
+access_key: k
+secret: arn:aws:secretsmanager:us-east-1:111122223333:secret:k
+gzip: true
+attributes: [{name: env, value: prod}]
+tls: {ca_file: ca.pem, cert_file: c.pem, key_file: k.pem, server_name: n, insecure_skip_verify: true}
+timeout: 10s
+headers: {x-tenant: "7"}
+aws_strict_413: true
+string_timestamps: true
+`), &c, yaml.Strict())
+	want := Config{
+		URL: "http://collector.example.com:4433/in", Name: "collector", AccessKey: "k", Secret: "arn:aws:secretsmanager:us-east-1:111122223333:secret:k",
+		GZIP: true, Attributes: []Attribute{{"env", "prod"}}, Timeout: 10 * time.Second, Headers: map[string]string{"x-tenant": "7"}, Strict413: true, StringTimestamps: true,
+		TLS: outbound.TLS{CAFile: "ca.pem", CertFile: "c.pem", KeyFile: "k.pem", ServerName: "n", InsecureSkipVerify: true},
+	}
+	if err != nil || !reflect.DeepEqual(c, want) {
+		t.Errorf("%+v, %v", c, err)
 	}
 }
 

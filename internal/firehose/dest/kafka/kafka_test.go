@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/goccy/go-yaml"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.uber.org/goleak"
@@ -316,5 +318,34 @@ func TestBadConfigurations(t *testing.T) {
 		if _, err := New(c, Deps{}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", want, err)
 		}
+	}
+}
+
+// The settings of an operator's file.
+func TestSettings(t *testing.T) {
+	var c Config
+	err := yaml.UnmarshalWithOptions([]byte(`
+brokers: [a:9092, b:9092]
+topic: t
+key: sequence
+headers: {a: "1"}
+origin_headers: true
+compression: zstd
+use_tls: true
+tls: {ca_file: ca.pem}
+sasl: plain
+username: u
+password: p
+secret: arn:s
+timeout: 10s
+max_message_bytes: 1000
+`), &c, yaml.Strict())
+	want := Config{
+		Brokers: []string{"a:9092", "b:9092"}, Topic: "t", Key: KeySequence, Headers: map[string]string{"a": "1"}, Origin: true, Compression: "zstd",
+		UseTLS: true, TLS: outbound.TLS{CAFile: "ca.pem"}, SASL: "plain", Username: "u", Password: "p", Secret: "arn:s",
+		Timeout: 10 * time.Second, MaxMessageBytes: 1000,
+	}
+	if err != nil || !reflect.DeepEqual(c, want) {
+		t.Errorf("%+v, %v", c, err)
 	}
 }

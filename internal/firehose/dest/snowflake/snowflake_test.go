@@ -19,6 +19,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,6 +27,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/goccy/go-yaml"
 	"go.uber.org/goleak"
 
 	"github.com/millrace/millrace/internal/firehose/dest"
@@ -819,4 +821,36 @@ func FuzzAnswers(f *testing.F) {
 			t.Errorf("%q resumes at %+v", body, p)
 		}
 	})
+}
+
+// The settings of an operator's file.
+func TestSettings(t *testing.T) {
+	var c Config
+	err := yaml.UnmarshalWithOptions([]byte(`
+account_url: https://ab12345.snowflakecomputing.com
+user: u
+private_key: k
+key_passphrase: p
+secret: arn:s
+role: r
+database: d
+schema: s
+table: t
+mapping: VARIANT_CONTENT_MAPPING
+content_column: c
+metadata_column: m
+url: http://localhost:8000
+tls: {ca_file: ca.pem}
+pipe: p
+timeout: 10s
+commit_timeout: 1m
+`), &c, yaml.Strict())
+	want := Config{
+		AccountURL: "https://ab12345.snowflakecomputing.com", User: "u", PrivateKey: "k", Passphrase: "p", Secret: "arn:s", Role: "r",
+		Database: "d", Schema: "s", Table: "t", Mapping: ContentMapping, ContentColumn: "c", MetadataColumn: "m",
+		URL: "http://localhost:8000", TLS: outbound.TLS{CAFile: "ca.pem"}, Pipe: "p", Timeout: 10 * time.Second, CommitTimeout: time.Minute,
+	}
+	if err != nil || !reflect.DeepEqual(c, want) {
+		t.Errorf("%+v, %v", c, err)
+	}
 }

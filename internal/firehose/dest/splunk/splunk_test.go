@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -19,6 +20,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/goccy/go-yaml"
 	"go.uber.org/goleak"
 
 	"github.com/millrace/millrace/internal/firehose/dest"
@@ -622,4 +624,28 @@ func FuzzDecode(f *testing.F) {
 			t.Errorf("%d %q is the failure %+v", status, body, e)
 		}
 	})
+}
+
+// The settings of an operator's file.
+func TestSettings(t *testing.T) {
+	var c Config
+	err := yaml.UnmarshalWithOptions([]byte(`
+endpoint: https://splunk.example.com:8088
+type: Raw
+token: t
+secret: arn:s
+ack_timeout: 5m
+tls: {ca_file: ca.pem}
+gzip: true
+timeout: 10s
+no_acknowledgements: true
+max_bytes: 1000
+`), &c, yaml.Strict())
+	want := Config{
+		Endpoint: "https://splunk.example.com:8088", Type: Raw, Token: "t", Secret: "arn:s", AckTimeout: 5 * time.Minute,
+		TLS: outbound.TLS{CAFile: "ca.pem"}, GZIP: true, Timeout: 10 * time.Second, NoAcks: true, MaxBytes: 1000,
+	}
+	if err != nil || !reflect.DeepEqual(c, want) {
+		t.Errorf("%+v, %v", c, err)
+	}
 }

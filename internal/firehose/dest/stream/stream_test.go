@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"unicode/utf8"
 
+	"github.com/goccy/go-yaml"
 	"go.uber.org/goleak"
 
 	"github.com/millrace/millrace/internal/firehose/dest"
@@ -266,5 +268,18 @@ func TestNames(t *testing.T) {
 	}
 	if _, err := New(Config{}, Deps{}); err == nil {
 		t.Error("no stream")
+	}
+}
+
+// The settings of an operator's file.
+func TestSettings(t *testing.T) {
+	var c Config
+	err := yaml.UnmarshalWithOptions([]byte(`
+stream: s
+key: lane
+`), &c, yaml.Strict())
+	want := Config{Stream: "s", Key: KeyLane}
+	if err != nil || !reflect.DeepEqual(c, want) {
+		t.Errorf("%+v, %v", c, err)
 	}
 }
