@@ -13,7 +13,7 @@ import (
 	"github.com/millrace/millrace/internal/shardlog/driver"
 )
 
-// The tables of this package.
+// The tables of this package: docs/formats/delivery.md.
 //
 //	delivery.stream/{delivery stream id}
 //	delivery.lane/{delivery stream id}/{lane}

@@ -102,13 +102,11 @@ type direct struct {
 // directLane is the name of the one lane of direct puts.
 const directLane = "shardId-000000000000"
 
-// The stored form of a direct put: a byte with the version and whether it is
-// sealed, then for sealed ones the number and version of the data key, then data.
+// The stored form of a direct put: docs/formats/delivery.md.
 const (
-	directVersion    = 1
-	directSealed     = 1
-	directKeySize    = 12
-	maxDirectRecords = 500
+	directVersion = 1
+	directSealed  = 1
+	directKeySize = 12
 )
 
 var errDirect = errors.New("stored record of a delivery stream is damaged")
