@@ -323,23 +323,23 @@ func (c *Converter) prepare(s *Schema) *plan {
 // sentences, for people.
 func Fields(columns []Column, dialect serde.Dialect) ([]hive.Field, error) {
 	if len(columns) == 0 {
-		return nil, errors.New("The specified table has no columns.") //nolint:staticcheck // the service's text
+		return nil, errors.New("The specified table has no columns.")
 	}
 	fields := make([]hive.Field, 0, len(columns))
 	seen := map[string]bool{}
 	for _, column := range columns {
 		t, err := hive.Parse(column.Type)
 		if err != nil {
-			return nil, fmt.Errorf("Error parsing the schema: %w", err) //nolint:staticcheck // the service's text
+			return nil, fmt.Errorf("Error parsing the schema: %w", err)
 		}
 		name := strings.ToLower(column.Name)
 		switch {
 		case name == "":
-			return nil, errors.New("Error parsing the schema: a column has no name.") //nolint:staticcheck // a sentence
+			return nil, errors.New("Error parsing the schema: a column has no name.")
 		case seen[name]:
-			return nil, fmt.Errorf("Error parsing the schema: the column '%s' appears twice.", column.Name) //nolint:staticcheck // a sentence
+			return nil, fmt.Errorf("Error parsing the schema: the column '%s' appears twice.", column.Name)
 		case dialect == serde.Hive && strings.Contains(name, "."):
-			return nil, fmt.Errorf("Error parsing the schema: the column '%s' has a dot in its name.", column.Name) //nolint:staticcheck // a sentence
+			return nil, fmt.Errorf("Error parsing the schema: the column '%s' has a dot in its name.", column.Name)
 		}
 		seen[name] = true
 		fields = append(fields, hive.Field{Name: column.Name, Type: t})

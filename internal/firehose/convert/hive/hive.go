@@ -139,7 +139,7 @@ func (t *Type) Leaves() int {
 // keep theirs. Errors are in the words of Hive's own parser where it has some.
 func Parse(text string) (*Type, error) {
 	if len(text) > MaxText {
-		return nil, fmt.Errorf("Error: the type has more than %d characters", MaxText) //nolint:staticcheck // Hive's form
+		return nil, fmt.Errorf("Error: the type has more than %d characters", MaxText)
 	}
 	p := parser{text: text}
 	p.next()
@@ -148,7 +148,7 @@ func Parse(text string) (*Type, error) {
 		return nil, err
 	}
 	if p.token != "" {
-		return nil, fmt.Errorf("Error: unexpected character at the end of '%s'", text) //nolint:staticcheck // Hive's form
+		return nil, fmt.Errorf("Error: unexpected character at the end of '%s'", text)
 	}
 	return t, nil
 }
@@ -230,9 +230,9 @@ func (p *parser) next() {
 // wrong is the error of a token that is not what must come.
 func (p *parser) wrong(expected string) error {
 	if p.token == "" {
-		return fmt.Errorf("Error: %s expected at the end of '%s'", expected, p.text) //nolint:staticcheck // Hive's form
+		return fmt.Errorf("Error: %s expected at the end of '%s'", expected, p.text)
 	}
-	return fmt.Errorf("Error: %s expected at the position %d of '%s' but '%s' is found.", expected, p.start, p.text, p.token) //nolint:staticcheck // Hive's form
+	return fmt.Errorf("Error: %s expected at the position %d of '%s' but '%s' is found.", expected, p.start, p.text, p.token)
 }
 
 func (p *parser) expect(token string) error {
@@ -245,7 +245,7 @@ func (p *parser) expect(token string) error {
 
 func (p *parser) parseType(depth int) (*Type, error) {
 	if depth > MaxDepth {
-		return nil, fmt.Errorf("Error: types nest deeper than %d in '%s'", MaxDepth, p.text) //nolint:staticcheck // Hive's form
+		return nil, fmt.Errorf("Error: types nest deeper than %d in '%s'", MaxDepth, p.text)
 	}
 	if p.token == "" || p.quoted {
 		return nil, p.wrong("type")
@@ -324,10 +324,10 @@ func (p *parser) parseDecimal() (*Type, error) {
 		return nil, err
 	}
 	if t.Precision < 1 || t.Precision > MaxPrecision {
-		return nil, fmt.Errorf("Decimal precision out of allowed range [1,%d]", MaxPrecision) //nolint:staticcheck // Hive's form
+		return nil, fmt.Errorf("Decimal precision out of allowed range [1,%d]", MaxPrecision)
 	}
 	if t.Scale > t.Precision {
-		return nil, fmt.Errorf("Decimal scale must be less than or equal to precision") //nolint:staticcheck // Hive's form
+		return nil, fmt.Errorf("Decimal scale must be less than or equal to precision")
 	}
 	return t, nil
 }
@@ -374,7 +374,7 @@ func (p *parser) parseMap(depth int) (*Type, error) {
 		return nil, err
 	}
 	if key.Kind.Nested() {
-		return nil, fmt.Errorf("Error: primitive type expected at the position %d of '%s' but '%s' is found.", at, p.text, key.Kind) //nolint:staticcheck // Hive's form
+		return nil, fmt.Errorf("Error: primitive type expected at the position %d of '%s' but '%s' is found.", at, p.text, key.Kind)
 	}
 	if err := p.expect(","); err != nil {
 		return nil, err
@@ -399,7 +399,7 @@ func (p *parser) parseStruct(depth int) (*Type, error) {
 		}
 		name := p.token
 		if fold := strings.ToLower(name); seen[fold] {
-			return nil, fmt.Errorf("Error: the member '%s' appears twice in '%s'", name, p.text) //nolint:staticcheck // Hive's form
+			return nil, fmt.Errorf("Error: the member '%s' appears twice in '%s'", name, p.text)
 		} else {
 			seen[fold] = true
 		}

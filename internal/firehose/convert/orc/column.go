@@ -174,12 +174,9 @@ func (w *columnWriter) write(c *column.Column, from, to int) {
 	}
 }
 
-const (
-	nanosPerSecond = 1_000_000_000
-	// epoch is where seconds of timestamps count from: 2015, in the time zone that
-	// the stripe names, UTC.
-	epoch = 1420070400
-)
+// epoch is where seconds of timestamps count from: 2015, in the time zone that the
+// stripe names, UTC.
+const epoch = 1420070400
 
 // value adds a value that is not null.
 func (w *columnWriter) value(c *column.Column, i int) {
