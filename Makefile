@@ -27,7 +27,7 @@ unit: ## tests of the main module, with the race detector
 	cd bench && go vet ./... && go test ./...
 
 conformance: build ## official SDKs against the binary (needs Python, Node.js, Java and Maven)
-	scripts/install python node java
+	scripts/install python node java formats
 	cd test && BINARY_UNDER_TEST=$(CURDIR)/bin/millrace go test -count=1 -timeout 10m -v ./conformance/...
 
 reliability: build ## the short forms of the reliability suite
