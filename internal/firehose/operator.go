@@ -136,7 +136,9 @@ func settingsYAML(settings map[string]any) ([]byte, error) {
 	if len(settings) == 0 {
 		return nil, nil
 	}
-	return yaml.Marshal(settings)
+	// As JSON, which is YAML too: the encoder's literal blocks lose a text that is
+	// nothing but a line break.
+	return yaml.MarshalWithOptions(settings, yaml.JSON())
 }
 
 // checkEndpoint checks changes to a destination against the types that the key

@@ -241,3 +241,16 @@ func FuzzParseOperator(f *testing.F) {
 		}
 	})
 }
+
+func TestALineBreakAsADelimiterSurvives(t *testing.T) {
+	for _, delimiter := range []string{"\n", "\r\n", "\\n", "\n\n", " "} {
+		text, err := settingsYAML(map[string]any{"directory": "d", "delimiter": delimiter})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var c fileConfig
+		if err := overlay(&c, text); err != nil || c.Delimiter != delimiter {
+			t.Errorf("%q became %q (%v)", delimiter, c.Delimiter, err)
+		}
+	}
+}
