@@ -86,7 +86,7 @@ func (s *Server) deliveryParts() (firehose.Parts, error) {
 		return firehose.Parts{}, fmt.Errorf("outbound-allow: %w", err)
 	}
 	parts := firehose.Parts{
-		Objects: s.objects, Schemas: schemas{s.catalog}, Invoker: functionInvoker{s.functions},
+		Objects: s.objects, Schemas: schemas{tables: s.catalog}, Invoker: functionInvoker{s.functions},
 		Policy: policy, Operator: operator, Topics: operator.Topics(), ContentEncoding: s.config.ContentEncoding,
 		StreamExists: func(_ context.Context, arn string) error {
 			_, err := s.streams.OpenReader(arn)
@@ -104,6 +104,7 @@ func (s *Server) deliveryParts() (firehose.Parts, error) {
 	if s.config.Auth == "keys" {
 		access := roleAccess{s.directory, s.buckets, s.objects == objects.Store(s.buckets)}
 		parts.As, parts.InvokeAs = access.store, access.invoker
+		parts.Schemas = schemas{s.catalog, access.may}
 	}
 	if s.config.Secrets != "" {
 		store, err := secrets.Open(s.config.Secrets)
