@@ -11,7 +11,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/millrace/millrace/internal/firehose/compress"
 	"github.com/millrace/millrace/internal/firehose/dest"
 	"github.com/millrace/millrace/internal/firehose/dest/s3"
 	"github.com/millrace/millrace/internal/firehose/naming"
@@ -37,16 +36,16 @@ func demo(rng *rand.Rand) []byte {
 func BenchmarkDelivery(b *testing.B) {
 	const total = 256 << 20
 	for _, c := range []struct {
-		name        string
-		compression compress.Format
-		partitions  bool
-		discard     bool
+		name       string
+		config     s3.Config
+		partitions bool
+		discard    bool
 	}{
-		{"to=nowhere", compress.None, false, true},
-		{"to=s3", compress.None, false, false},
-		{"to=s3/compression=gzip", compress.GZIP, false, false},
-		{"to=s3/compression=zstd", compress.Zstd, false, false},
-		{"to=nowhere/partitioned", compress.None, true, true},
+		{"to=nowhere", s3.Config{}, false, true},
+		{"to=s3", s3.Config{}, false, false},
+		{"to=s3/compression=gzip", s3.Config{Compression: "GZIP"}, false, false},
+		{"to=s3/compression=zstd", s3.Config{Compression: "ZSTD"}, false, false},
+		{"to=nowhere/partitioned", s3.Config{}, true, true},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			ctx := context.Background()
@@ -75,7 +74,8 @@ func BenchmarkDelivery(b *testing.B) {
 				b.Fatal(err)
 			}
 			d := define(nil)
-			d.Main = s3.New(s3.Config{Store: bucket, Bucket: "bucket", Prefix: prefix, Compression: c.compression})
+			c.config.Store, c.config.Bucket, c.config.Prefix = bucket, "bucket", prefix
+			d.Main = s3.New(c.config)
 			d.Hints = record.Hints{Bytes: 16 << 20, Interval: time.Minute}
 			if c.discard {
 				d.Main = discard{}

@@ -33,8 +33,9 @@ type lane struct {
 	shard  *Shard  // of a data stream
 	kafka  *member // of a topic
 
-	wake chan struct{} // something changed that the lane may wait for; capacity 1
-	next uint64        // where to read on; the lane's goroutine only
+	cancel context.CancelFunc // ends run
+	wake   chan struct{}      // something changed that the lane may wait for; capacity 1
+	next   uint64             // where to read on; the lane's goroutine only
 
 	// The stream's lock guards what follows.
 	account account
@@ -124,6 +125,7 @@ func (l *lane) run(ctx context.Context) {
 		busy    bool          // nothing more can be gathered now
 	)
 	defer func() {
+		l.cancel()
 		group.Wait()
 		s.mu.Lock()
 		defer s.mu.Unlock()

@@ -91,17 +91,21 @@ func (s *stream) adopt(ctx context.Context, id uint64) error {
 	s.commitMu.Lock()
 	defer s.commitMu.Unlock()
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.row.Source = id
 	clear(s.lanes) // buffers still know theirs
+	row := s.row
+	s.mu.Unlock()
+	row.Source = id
 	var ops []meta.Op
 	for name := range rows {
 		ops = append(ops, meta.Op{Key: laneTable.Key(s.id, name), Delete: true})
 	}
-	ops = append(ops, streamTable.Put(s.row, s.id))
-	if _, err := s.engine.o.Meta.Commit(ctx, ops...); err != nil {
+	if _, err := s.engine.o.Meta.Commit(ctx, append(ops, streamTable.Put(row, s.id))...); err != nil {
 		return fmt.Errorf("adopt source stream: %w", err)
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.row.Source = id
+	s.finishPlansLocked() // of lanes that do not come back
 	return nil
 }
 
@@ -169,15 +173,38 @@ func (s *stream) drainedLocked(l *lane) bool {
 	return s.version.Merge || s.version.Partitioning != nil || l.account.low() == l.account.next
 }
 
-// prune forgets lanes that are done and not listed any more.
+// prune forgets lanes whose shards are not listed any more: they are done, or
+// everything in them has expired.
 func (s *stream) prune(listed map[string]bool, rows map[string]laneRow) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	var expired []*lane
 	for name, row := range rows {
-		if row.End && !listed[name] {
-			s.ops = append(s.ops, opRow{meta.Op{Key: laneTable.Key(s.id, name), Delete: true}})
-			delete(s.lanes, name)
-			s.scheduleCommitLocked()
+		if listed[name] {
+			continue
 		}
+		l := s.lanes[name]
+		if !row.End && (l == nil || !l.ended) {
+			expired = append(expired, l)
+		}
+		if l != nil {
+			l.cancel()
+			l.ended = true
+			delete(s.lanes, name) // buffers still know it
+		}
+		s.ops = append(s.ops, opRow{meta.Op{Key: laneTable.Key(s.id, name), Delete: true}})
+		s.scheduleCommitLocked()
+	}
+	s.mu.Unlock()
+	for range expired {
+		s.problem("DataExpired", "A shard was removed from the source at the end of its retention before it was read to its end.", "", false)
+	}
+	if len(expired) == 0 {
+		return
+	}
+	// The rows are gone before anybody asks whether their lanes will come.
+	if err := s.persist(s.sending); err == nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.finishPlansLocked()
 	}
 }

@@ -400,3 +400,53 @@ type swap struct{ now atomic.Pointer[fakeStream] }
 func (s *swap) OpenStream(ctx context.Context, arn string) (Stream, error) {
 	return s.now.Load().OpenStream(ctx, arn)
 }
+
+// A shard that expires before it could be read does not hold anything up.
+func TestExpiredShardsAreGivenUpLoudly(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f, p := newFakeStream(1, 2), newPeer()
+		r := newRig(t, func(o *Options) { o.Streams = f })
+		d := streamDefinition(p)
+		r.start(d)
+		for i := range 20 {
+			f.put(fmt.Sprint("k", i), fmt.Sprint(i))
+		}
+		r.flush("d1")
+		if err := r.engine.Pause(t.Context(), "d1"); err != nil {
+			t.Fatal(err)
+		}
+		f.put("k0", "never")
+		lost := f.home("k0")
+		f.split(lost)
+		f.mu.Lock()
+		f.shards[lost].expired = true
+		f.mu.Unlock()
+		f.split(1 - lost)
+		synctest.Wait()
+		f.put("k0", "after")
+		if err := r.engine.Resume(t.Context(), "d1"); err != nil {
+			t.Fatal(err)
+		}
+		wait(5 * time.Minute)
+		if got := p.all(); len(got) != 21 || got[20] != "after" {
+			t.Errorf("%q", got)
+		}
+		if !slices.ContainsFunc(r.events.all(), func(s string) bool { return strings.Contains(s, "DataExpired") }) {
+			t.Errorf("%q", r.events.all())
+		}
+		if rows, err := r.engine.find("d1").storedLanes(); err != nil || len(rows) == 0 || rows[f.shards[lost].Name].Low != 0 {
+			t.Errorf("%+v, %v", rows, err)
+		}
+	})
+}
+
+// home is the open shard of a key.
+func (f *fakeStream) home(key string) uint32 {
+	hash := f.Hash(key)
+	for _, sh := range f.open() {
+		if slices.Compare(hash[:], sh.Start[:]) >= 0 && slices.Compare(hash[:], sh.End[:]) <= 0 {
+			return sh.Number
+		}
+	}
+	panic("no shard for " + key)
+}

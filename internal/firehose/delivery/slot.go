@@ -177,6 +177,10 @@ func (s *stream) addLocked(sl *slot, l *lane, r *record.Record, several bool) {
 		if sl.hints.Interval > 0 { // otherwise the end of routing seals it
 			s.scheduleLocked(sl.open.due)
 		}
+		if now := s.engine.now(); !s.freshAt.After(now) {
+			s.freshAt = now.Add(freshInterval)
+			s.scheduleLocked(s.freshAt)
+		}
 	}
 	s.putLocked(sl.open, l, r, several)
 	if sl.open.bytes >= sl.hints.Bytes {

@@ -348,6 +348,9 @@ func (s *stream) end(l *lane) {
 	s.progressLocked()
 }
 
+// freshInterval is how often the age of what is not delivered is reported.
+const freshInterval = time.Minute
+
 // tick does what is due and says when the next thing is.
 func (s *stream) tick(now time.Time) (next time.Time) {
 	s.mu.Lock()
@@ -381,7 +384,7 @@ func (s *stream) tick(now time.Time) (next time.Time) {
 	earliest(s.commitAt)
 	if s.records > 0 {
 		if !s.freshAt.After(now) {
-			s.freshAt = now.Add(time.Minute)
+			s.freshAt = now.Add(freshInterval)
 			if oldest := s.oldestLocked(outputMain); oldest > 0 {
 				s.series.Add(s.version.Kind.metric(suffixFreshness), seconds(now.Sub(time.UnixMilli(oldest))))
 			}
@@ -467,7 +470,10 @@ func (s *stream) addLane(ctx context.Context, name string, source source, shard 
 	s.lanes[name] = l
 	s.serials = append(s.serials, l)
 	s.progressLocked()
-	if !l.ended {
+	ctx, l.cancel = context.WithCancel(ctx)
+	if l.ended {
+		l.cancel()
+	} else {
 		group.Go(func() { l.run(ctx) })
 	}
 	return l, nil
