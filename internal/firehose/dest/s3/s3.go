@@ -109,9 +109,9 @@ func (d *Destination) Close() error { return nil }
 // before.
 func (d *Destination) Key(b *record.Batch) (string, error) { return d.writer.key(b, "") }
 
-// failure makes a store's refusal the destination's. All of them may heal:
-// buckets come back, policies are mended, and the service goes on for as long as
-// it has the records.
+// failure makes a store's refusal the destination's. All of them may heal, but
+// that of a name that is too long: buckets come back, policies are mended, and
+// the service goes on for as long as it has the records.
 func failure(err error) error {
 	var known *dest.Error
 	if errors.As(err, &known) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
@@ -124,6 +124,7 @@ func failure(err error) error {
 		if refused.Code != objects.CodeInternal {
 			e.Code = "S3." + refused.Code
 		}
+		e.Permanent = refused.Code == "KeyTooLongError"
 	}
 	return e
 }

@@ -9,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -346,6 +347,7 @@ func TestErrorsOfStores(t *testing.T) {
 		{&objects.Error{Code: "NoSuchBucket", Status: 404}, "S3.NoSuchBucket"},
 		{fmt.Errorf("put: %w", &objects.Error{Code: "AccessDenied", Status: 403}), "S3.AccessDenied"},
 		{&objects.Error{Code: "KMS.NotFoundException", Status: 400}, "S3.KMS.NotFoundException"},
+		{&objects.Error{Code: "KeyTooLongError", Status: 400}, "S3.KeyTooLongError"},
 		{&objects.Error{Code: "InternalError", Status: 500}, "InternalError"},
 		{&dest.Error{Code: "File.NoSpace"}, "File.NoSpace"},
 		{errors.New("connection refused"), "InternalError"},
@@ -354,7 +356,7 @@ func TestErrorsOfStores(t *testing.T) {
 		config := Config{Store: refusing{c.err}, Bucket: bucket, Prefix: main, ErrorPrefix: failures}
 		_, err := New(config).Deliver(t.Context(), batch(nil, strings.Repeat("a", 1<<20)))
 		var e *dest.Error
-		if !errors.As(err, &e) || e.Code != c.want || e.Permanent {
+		if !errors.As(err, &e) || e.Code != c.want || e.Permanent != (c.want == "S3.KeyTooLongError") {
 			t.Errorf("%v became %v, want %s", c.err, err, c.want)
 		}
 		if _, err := NewWriter(config).WriteFailures(t.Context(), record.Stream{Name: "s"}, "processing-failed", id, time.Now(), []byte("x\n")); !errors.As(err, &e) || e.Code != c.want {
@@ -437,10 +439,15 @@ func (nowhere) Put(_ context.Context, _, _ string, body io.Reader, _ int64, _ ob
 
 func BenchmarkDeliver(b *testing.B) {
 	const count, size = 16 << 10, 1 << 10
-	line := []byte(fmt.Sprintf(`{"timestamp":"2026-07-13T14:05:09.123Z","level":"INFO","service":"checkout","host":"ip-10-0-1-7","requestId":"%s","path":"/api/v1/orders/17"}`, strings.Repeat("8f3a1c", 20)))
+	random := rand.New(rand.NewPCG(1, 2))
 	data := make([][]byte, count)
 	for i := range data {
-		data[i] = fmt.Appendf(nil, `%s{"n":%d,"hash":"%016x%016x","pad":"%0*d"}`+"\n", line, i, uint64(i)*0x9E3779B97F4A7C15, uint64(i*i)*0xC2B2AE3D27D4EB4F, size-len(line)-80, i%1000)
+		line := fmt.Appendf(nil, `{"timestamp":"2026-07-13T14:%02d:%02d.%03dZ","level":"INFO","service":"checkout","host":"ip-10-0-%d-%d","events":[`,
+			random.IntN(60), random.IntN(60), random.IntN(1000), random.IntN(255), random.IntN(255))
+		for len(line) < size-120 {
+			line = fmt.Appendf(line, `{"requestId":"%016x","path":"/api/v1/orders/%d","status":%d,"latencyMs":%.3f},`, random.Uint64(), random.IntN(100000), 200+random.IntN(5), random.Float64()*100)
+		}
+		data[i] = append(line, "null]}\n"...)
 	}
 	main, failures := prefixes(b, "", "", naming.PairOptions{})
 	for _, format := range []compress.Format{compress.None, compress.GZIP, compress.Snappy, compress.Zstd} {
@@ -461,7 +468,11 @@ func BenchmarkDeliver(b *testing.B) {
 					return nil
 				})
 				batch.ID, batch.Count, batch.Stream = id, count, record.Stream{Name: "bench", Version: 1}
-				b.SetBytes(count * size)
+				total := int64(0)
+				for _, d := range data {
+					total += int64(len(d))
+				}
+				b.SetBytes(total)
 				b.ReportAllocs()
 				runtime.GC()
 				for b.Loop() {
