@@ -54,7 +54,7 @@ func (c schemas) Schema(ctx context.Context, t convert.Table) (*convert.Schema, 
 		}
 		return nil, err
 	}
-	schema := &convert.Schema{Version: table.Version}
+	schema := &convert.Schema{Version: table.Version, Parameters: table.Parameters}
 	for _, c := range table.Columns {
 		schema.Columns = append(schema.Columns, convert.Column{Name: c.Name, Type: c.Type})
 	}

@@ -22,6 +22,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 
@@ -45,6 +46,8 @@ const (
 	// maxBatchValues bounds the values of a batch before it is encoded: wide
 	// tables make many of few bytes.
 	maxBatchValues = 1 << 20
+	// maxLeaves bounds the columns of a file: each has buffers of its own.
+	maxLeaves = 4096
 	// maxKeptRoom is how large the buffers of a conversion may be to be kept for
 	// the next.
 	maxKeptRoom = 16 << 20
@@ -64,10 +67,12 @@ type Converter struct {
 
 // plan is a schema made ready.
 type plan struct {
-	version string
-	columns []Column
-	fields  []hive.Field
-	err     *serde.Error // why no record can be converted
+	version    string
+	columns    []Column
+	timestamps string // TimestampsParameter
+	fields     []hive.Field
+	parquet    *parquet.Options
+	err        *serde.Error // why no record can be converted
 }
 
 // state is what one conversion works with.
@@ -229,7 +234,7 @@ func (c *Converter) writer(w io.Writer, p *plan) (writer, error) {
 	if c.options.ORC != nil {
 		return orc.New(w, p.fields, c.options.ORC)
 	}
-	return parquet.New(w, p.fields, c.options.Parquet)
+	return parquet.New(w, p.fields, p.parquet)
 }
 
 // state takes buffers for a conversion by a plan.
@@ -268,7 +273,7 @@ func (c *Converter) plan(ctx context.Context) (*plan, error) {
 		}
 		return nil, catalogError(err)
 	}
-	if cached != nil && cached.version == schema.Version && equal(cached.columns, schema.Columns) {
+	if cached != nil && cached.version == schema.Version && slices.Equal(cached.columns, schema.Columns) && cached.timestamps == schema.Parameters[TimestampsParameter] {
 		return cached, nil
 	}
 	p := c.prepare(schema)
@@ -276,18 +281,6 @@ func (c *Converter) plan(ctx context.Context) (*plan, error) {
 	c.cached = p
 	c.mu.Unlock()
 	return p, nil
-}
-
-func equal(a, b []Column) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i] != b[i] {
-			return false
-		}
-	}
-	return true
 }
 
 // Texts of catalog faults that the service has words for.
@@ -310,8 +303,21 @@ func catalogError(err error) error {
 
 // prepare reads the types of a schema.
 func (c *Converter) prepare(s *Schema) *plan {
-	p := &plan{version: s.Version, columns: s.Columns}
+	p := &plan{version: s.Version, columns: s.Columns, timestamps: s.Parameters[TimestampsParameter]}
 	fields, err := Fields(s.Columns, c.options.Input.Dialect)
+	if c.options.Parquet != nil {
+		o := *c.options.Parquet
+		switch strings.ToLower(p.timestamps) {
+		case "":
+		case "int96":
+			o.Timestamps = parquet.TimestampINT96
+		case "micros":
+			o.Timestamps = parquet.TimestampMicros
+		default:
+			err = fmt.Errorf("The table parameter %s is neither int96 nor micros.", TimestampsParameter)
+		}
+		p.parquet = &o
+	}
 	if err != nil {
 		p.err = &serde.Error{Code: invalidSchema, Message: "The schema is invalid. " + err.Error()}
 	}
@@ -343,6 +349,9 @@ func Fields(columns []Column, dialect serde.Dialect) ([]hive.Field, error) {
 		}
 		seen[name] = true
 		fields = append(fields, hive.Field{Name: column.Name, Type: t})
+	}
+	if n := leaves(fields); n > maxLeaves {
+		return nil, fmt.Errorf("The table has %d columns, members included; at most %d can be converted.", n, maxLeaves)
 	}
 	return fields, nil
 }

@@ -322,6 +322,74 @@ func TestSchemasThatCannotBeConverted(t *testing.T) {
 	}
 }
 
+func TestTimestampsAreSwitched(t *testing.T) {
+	catalog := &fixed{schema: &Schema{Version: "0", Columns: []Column{{"t", "timestamp"}}}}
+	c, err := New(Options{Schemas: catalog, Parquet: &parquet.Options{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for parameter, want := range map[string]string{"": "int96 t", "micros": "int64 t (TIMESTAMP(isAdjustedToUTC=false,unit=MICROS))", "INT96": "int96 t"} {
+		catalog.schema.Parameters = map[string]string{TimestampsParameter: parameter}
+		var out bytes.Buffer
+		if rows, failed, err := c.Convert(t.Context(), batch(`{"t":0}`), &out); rows != 1 || len(failed) > 0 || err != nil {
+			t.Fatal(rows, failed, err)
+		}
+		if _, f := readParquet(t, out.Bytes()); !strings.Contains(f.Schema().String(), "optional "+want+";") {
+			t.Errorf("%s: %s", parameter, f.Schema())
+		}
+	}
+	catalog.schema.Parameters = map[string]string{TimestampsParameter: "nanos"}
+	_, failed, err := c.Convert(t.Context(), batch(`{"t":0}`), io.Discard)
+	if err != nil || len(failed) != 1 || failed[0].Message != "The schema is invalid. The table parameter millrace.parquet.timestamps is neither int96 nor micros." {
+		t.Errorf("%v, %v", failed, err)
+	}
+}
+
+// TestUnusualNames has names that a path or a tag could trip over.
+func TestUnusualNames(t *testing.T) {
+	names := []string{"a.b", "a", "b,c", "order by", "ä", "with`tick", "list", "key_value", "a_b"}
+	var columns []Column
+	record := "{"
+	for i, n := range names {
+		columns = append(columns, Column{n, "struct<`" + strings.ReplaceAll(n, "`", "``") + "`:int,x:array<int>>"})
+		record += fmt.Sprintf(`%q:{%q:%d,"x":[%d]},`, n, n, i, i)
+	}
+	record = strings.TrimSuffix(record, ",") + "}"
+	for name, o := range forms() {
+		var out bytes.Buffer
+		rows, failed, err := converter(t, o, columns...).Convert(t.Context(), batch(record), &out)
+		if rows != 1 || len(failed) > 0 || err != nil {
+			t.Fatal(name, rows, failed, err)
+		}
+		if strings.HasSuffix(name, "parquet") {
+			if got, _ := readParquet(t, out.Bytes()); got[0] != "[0 0 1 1 2 2 3 3 4 4 5 5 6 6 7 7 8 8]" {
+				t.Errorf("%s: %s", name, got)
+			}
+		}
+	}
+}
+
+func TestTablesTooWideAndTypesTooDeep(t *testing.T) {
+	deep := strings.Repeat("array<", 32) + "int" + strings.Repeat(">", 32)
+	record := `{"a":` + strings.Repeat("[", 32) + "1" + strings.Repeat("]", 32) + "}"
+	var wide []Column
+	for i := range maxLeaves {
+		wide = append(wide, Column{fmt.Sprintf("c%d", i), "int"})
+	}
+	for name, o := range forms() {
+		if rows, failed, err := converter(t, o, Column{"a", deep}).Convert(t.Context(), batch(record), io.Discard); rows != 1 || len(failed) > 0 || err != nil {
+			t.Errorf("%s, deep: %d, %v, %v", name, rows, failed, err)
+		}
+		if rows, failed, err := converter(t, o, wide...).Convert(t.Context(), batch(`{"c7":1}`), io.Discard); rows != 1 || len(failed) > 0 || err != nil {
+			t.Errorf("%s, wide: %d, %v, %v", name, rows, failed, err)
+		}
+		_, failed, err := converter(t, o, append(wide, Column{"more", "int"})...).Convert(t.Context(), batch(`{}`), io.Discard)
+		if err != nil || len(failed) != 1 || failed[0].Message != "The schema is invalid. The table has 4097 columns, members included; at most 4096 can be converted." {
+			t.Errorf("%s, too wide: %v, %v", name, failed, err)
+		}
+	}
+}
+
 type failing struct{ after int }
 
 var errFull = errors.New("no space")

@@ -33,7 +33,13 @@ type Column struct{ Name, Type string }
 type Schema struct {
 	Version string
 	Columns []Column
+	// Parameters are the table's; of them only TimestampsParameter matters here.
+	Parameters map[string]string
 }
+
+// TimestampsParameter is the table parameter that says how Parquet files store
+// timestamps: "int96", which the service does and old readers expect, or "micros".
+const TimestampsParameter = "millrace.parquet.timestamps"
 
 // Schemas is a catalog. A fault of *SchemaError names itself in failure logs;
 // any other error is InternalError there.
