@@ -298,10 +298,6 @@ round for ever. Only delivery streams that are put to directly can be redriven.`
 			if in.Until, err = moment(until); err != nil {
 				return fmt.Errorf("--until: %w", err)
 			}
-			if in.Until == nil {
-				// The same for all pages, so that none meets what an earlier one made.
-				in.Until = api.Ptr(time.Now())
-			}
 			records, skipped, objects := 0, 0, []control.Redriven{}
 			for {
 				in.MaxObjects = api.Ptr(int32(100))

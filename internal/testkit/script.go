@@ -47,7 +47,8 @@ type Program func(ctx context.Context, args []string, stdin io.Reader, stdout, s
 // after those of standard output; "exit 1" is an exit code other than 0, and a
 // lone dot an empty line. An ellipsis stands for anything, {name} for a word: the
 // first time it is bound, afterwards it stands for the same, in commands too.
-// {dir}, {server}, {admin}, {rootkey} and {rootsecret} are bound from the start.
+// {dir}, {self} (the test's own program), {server}, {admin}, {rootkey} and {rootsecret}
+// are bound from the start. A file that begins with #! can be run.
 //
 // Commands may read "< FILE", write "> FILE" and end in "| sort" or "| grep TEXT". Besides the
 // program there are cat FILE, and damage FILE OFFSET, which inverts a byte.
@@ -101,6 +102,11 @@ func (s *script) prepare() {
 	s.t.Chdir(dir)
 	s.t.Setenv("HOME", dir)
 	s.words["dir"] = dir
+	self, err := os.Executable()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.words["self"] = self
 }
 
 func (s *script) start(words []string) {
@@ -124,6 +130,8 @@ func (s *script) start(words []string) {
 				c.StateDelay = d
 			case "data":
 				c.Data = filepath.Join(s.words["dir"], "data")
+			case "functions":
+				c.Functions = filepath.Join(s.words["dir"], "functions")
 			default:
 				s.t.Fatalf("server: no setting %q", name)
 			}
@@ -197,7 +205,14 @@ func (s *script) run(lines []string) []string {
 				text += "\n"
 			}
 			if verb == "file" {
-				if err := os.WriteFile(rest, []byte(text), 0o600); err != nil {
+				if err := os.MkdirAll(filepath.Dir(rest), 0o700); err != nil {
+					s.t.Fatal(err)
+				}
+				mode := os.FileMode(0o600)
+				if strings.HasPrefix(text, "#!") {
+					mode = 0o700
+				}
+				if err := os.WriteFile(rest, []byte(text), mode); err != nil {
 					s.t.Fatal(err)
 				}
 				continue

@@ -14,6 +14,8 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -87,11 +89,14 @@ func (s *Service) RedriveRecords(ctx context.Context, call *api.Call, in *delive
 	}
 	after := ""
 	if in.NextToken != nil {
+		// All pages look at what was written before the first one.
 		raw, err := base64.RawURLEncoding.DecodeString(*in.NextToken)
-		if err != nil {
+		until, key, found := strings.Cut(string(raw), "/")
+		nanos, bad := strconv.ParseInt(until, 10, 64)
+		if err != nil || !found || bad != nil {
 			return nil, &deliverycontrol.InvalidArgumentException{Message: "The token is not one that this call gave."}
 		}
-		after = string(raw)
+		r.until, after = time.Unix(0, nanos), key
 	}
 	if err := r.recall(ctx); err != nil {
 		return nil, err
@@ -150,7 +155,7 @@ type redrive struct {
 func (r *redrive) finish(after string) {
 	r.out.Records, r.out.Skipped = number(r.records), number(r.skipped)
 	if after != "" {
-		r.out.NextToken = api.Ptr(base64.RawURLEncoding.EncodeToString([]byte(after)))
+		r.out.NextToken = api.Ptr(base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%d/%s", r.until.UnixNano(), after)))
 	}
 }
 
@@ -190,11 +195,21 @@ func (r *redrive) recall(ctx context.Context) error {
 	return err
 }
 
+// errorTypes are the types of error outputs. One of them is in the key of every
+// failure object, however its prefix is written: rules for prefixes see to it.
+var errorTypes = []string{
+	"processing-failed", "format-conversion-failed", "decompression-failed", "activePartitionExceeded", "AmazonOpenSearchService-failed",
+	"elasticsearch-failed", "splunk-failed", "http-endpoint-failed", "snowflake-failed", "iceberg-failed", "delivery-failed",
+}
+
 // wanted tells whether an object is a failure object of this delivery stream that
 // the call asks for.
 func (r *redrive) wanted(o objects.Info) bool {
+	below := strings.TrimPrefix(o.Key, r.l.Errors.Prefix)
 	switch {
 	case !strings.HasPrefix(path.Base(o.Key), r.l.Name+"-"):
+		return false
+	case !slices.ContainsFunc(errorTypes, func(kind string) bool { return strings.Contains(below, kind) }):
 		return false
 	case r.in.ErrorOutputType != nil && !strings.Contains(o.Key, *r.in.ErrorOutputType):
 		return false
