@@ -3,6 +3,7 @@ package wire
 import (
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 )
@@ -19,6 +20,12 @@ func (x *exchange) handStream(h CallHandler) {
 	r.Body = body
 	if t := connectionState(x.ctx); t != nil {
 		r.TLS = t
+	}
+	if r.ContentLength == 0 && r.ProtoMajor == 1 && strings.EqualFold(r.Header.Get("Expect"), "100-continue") {
+		// There is nothing to send, and no answer is needed. But the AWS CLI and
+		// boto3, when the final reply comes instead, misread the next one on the
+		// connection and wait for a minute.
+		x.w.WriteHeader(http.StatusContinue)
 	}
 	x.head("")
 	reply := &movingReply{recorder: recorder{ResponseWriter: x.w, status: http.StatusOK}, control: control}
