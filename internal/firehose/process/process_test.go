@@ -612,6 +612,21 @@ func TestBatchesAreSplit(t *testing.T) {
 	}
 }
 
+func TestRoutesToTables(t *testing.T) {
+	config, err := Parse(configuration(true, `MetadataExtraction|JsonParsingEngine=JQ-1.6|MetadataExtractionQuery={destinationDatabaseName: "d", destinationTableName: .t, operation: .op}`), Context{Routing: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := records(`{"t":"a","op":"update"}`, `{"t":"b"}`, `{"op":"insert"}`, `{"t":"c"}`)
+	in[3].Table = &record.Table{Database: "x", Name: "y"} // what a function said comes first
+	got, _ := run1(t, config, nil, in)
+	same(t, got, `
+0.0 "{\"t\":\"a\",\"op\":\"update\"}" table=d.a/update
+1.0 "{\"t\":\"b\"}" table=d.b/
+3.0 "{\"t\":\"c\"}" table=x.y/
+failed 2.0 "{\"op\":\"insert\"}" processing-failed DynamicPartitioning.MetadataExtractionFailed attempts=1`)
+}
+
 func TestOrderOfSteps(t *testing.T) {
 	f := function(func(_ context.Context, _ string, payload []byte) (Answer, error) {
 		var b strings.Builder

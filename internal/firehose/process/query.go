@@ -182,6 +182,9 @@ func (q *Query) interpret(data []byte) (map[string]string, error) {
 	}
 	keys, size := make(map[string]string, len(object)), 0
 	for _, key := range slices.Sorted(maps.Keys(object)) { // the same words for the same record
+		if q.routing && key == "operation" && object[key] == nil {
+			continue // inserts need not be called so
+		}
 		text, err := keyText(object[key])
 		if err != nil {
 			return nil, fmt.Errorf("partition key %s %w", clip(key), err)
