@@ -48,7 +48,7 @@ func contract(t *testing.T, addr func(t *testing.T) string) {
 			addr := addr(t)
 			topic := broker.Topic(t, addr, 1)
 			tunnel := desttest.NewTCP(t, addr)
-			d, err := open(Config{Brokers: []string{addr}, Topic: topic, Timeout: 9 * time.Second}, Deps{}, func(ctx context.Context, network, _ string) (net.Conn, error) {
+			d, err := open(Config{Brokers: []string{addr}, Topic: topic, Timeout: 24 * time.Second}, Deps{}, func(ctx context.Context, network, _ string) (net.Conn, error) {
 				return anywhere.DialContext(ctx, network, tunnel.Addr)
 			})
 			if err != nil {
