@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	pq "github.com/parquet-go/parquet-go"
@@ -68,11 +69,11 @@ func everyRecord(i int) string {
 type fixed struct {
 	schema *Schema
 	err    error
-	calls  int
+	calls  atomic.Int64
 }
 
 func (f *fixed) Schema(context.Context, Table) (*Schema, error) {
-	f.calls++
+	f.calls.Add(1)
 	return f.schema, f.err
 }
 
@@ -274,9 +275,9 @@ func TestTheSchemaIsFollowed(t *testing.T) {
 	catalog.err = &SchemaError{Code: "EntityNotFound", Message: "Table events not found."}
 	expect("the catalog fails", latest, "[x]")
 	expect("the catalog fails, pinned", pinned, "[1]")
-	before := catalog.calls
+	before := catalog.calls.Load()
 	expect("pinned", pinned, "[1]")
-	if catalog.calls != before {
+	if catalog.calls.Load() != before {
 		t.Error("a pinned schema was read again")
 	}
 
