@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"runtime"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
+	"github.com/millrace/millrace/internal/firehose/dest"
 	"github.com/millrace/millrace/internal/keyring"
 	"github.com/millrace/millrace/internal/meta"
 	"github.com/millrace/millrace/internal/shardlog"
@@ -246,8 +248,9 @@ func (s *stream) apply(v *version) {
 	old := s.version
 	s.sealAllLocked(nil)
 	s.version, old.old = v, true
-	if old.Main != nil && old.Main == v.Main {
-		old.Definition = withoutMain(old.Definition)
+	if sameMain(old.Main, v.Main) {
+		v.refs++
+		old.heir = v
 	}
 	old.refs++
 	s.unrefLocked(old) // closes it if it is not in use
@@ -256,12 +259,9 @@ func (s *stream) apply(v *version) {
 	}
 }
 
-// withoutMain keeps a destination that two versions share from being closed with
-// the first.
-func withoutMain(d *Definition) *Definition {
-	c := *d
-	c.Main = keepOpen{d.Main}
-	return &c
+// sameMain reports whether two versions share a destination.
+func sameMain(a, b dest.Destination) bool {
+	return reflect.ValueOf(a).Comparable() && reflect.ValueOf(b).Comparable() && a == b
 }
 
 // start reads and delivers.

@@ -5,8 +5,6 @@ import (
 	"context"
 	"sync"
 	"time"
-
-	"github.com/millrace/millrace/internal/firehose/dest"
 )
 
 // schedules wakes delivery streams when something of theirs is due. One goroutine
@@ -120,8 +118,3 @@ func (e *Engine) runSchedule(ctx context.Context) {
 		}
 	}
 }
-
-// keepOpen is a destination that goes on under another version.
-type keepOpen struct{ dest.Destination }
-
-func (keepOpen) Close() error { return nil }

@@ -19,8 +19,9 @@ const (
 // version is a Definition at work. The stream's lock guards its fields.
 type version struct {
 	*Definition
-	refs int  // jobs and batches
-	old  bool // another has taken its place
+	refs int      // jobs and batches
+	old  bool     // another has taken its place
+	heir *version // has the same destination, and closes it; this one counts among its uses
 }
 
 // record is how batches call the delivery stream.

@@ -89,9 +89,14 @@ func (s *stream) unref(v *version) {
 // is over.
 func (s *stream) unrefLocked(v *version) {
 	v.refs--
-	if v.refs == 0 && v.old {
-		s.flights.Go(func() { s.closeMain(v) })
+	if v.refs > 0 || !v.old {
+		return
 	}
+	if v.heir != nil {
+		s.unrefLocked(v.heir)
+		return
+	}
+	s.flights.Go(func() { s.closeMain(v) })
 }
 
 func (s *stream) closeMain(v *version) {
