@@ -82,6 +82,7 @@ type Engine struct {
 	local    *semaphore.Weighted // deliveries that make objects
 	remote   *semaphore.Weighted // deliveries that wait for others
 
+	window   int        // maxWindow
 	applying sync.Mutex // Apply, Remove, Pause, Resume; taken before all others
 
 	mu      sync.RWMutex
@@ -126,7 +127,7 @@ func New(o Options) (*Engine, error) {
 		o.Metrics = noMetrics{}
 	}
 	e := &Engine{
-		o: o, streams: map[string]*stream{}, reads: semaphore.NewWeighted(maxReads), gathered: semaphore.NewWeighted(maxGathered),
+		o: o, window: maxWindow, streams: map[string]*stream{}, reads: semaphore.NewWeighted(maxReads), gathered: semaphore.NewWeighted(maxGathered),
 		local: semaphore.NewWeighted(int64(max(16, 4*runtime.GOMAXPROCS(0)))), remote: semaphore.NewWeighted(int64(o.Deliveries)),
 	}
 	var err error

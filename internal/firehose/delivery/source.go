@@ -252,9 +252,15 @@ const maxBacklogPuts = 4096
 func (b *backlog) add(last uint64, bytes int64) {
 	b.bytes += bytes
 	if len(b.puts) >= maxBacklogPuts {
-		kept := b.puts[:0]
-		for i := 0; i+1 < len(b.puts); i += 2 {
-			kept = append(kept, backlogPut{b.puts[i+1].last, b.puts[i].bytes + b.puts[i+1].bytes})
+		// Two neighbours that are left have more than the limit together, so at most
+		// half of the places are.
+		kept, limit := b.puts[:0], b.bytes*4/maxBacklogPuts
+		for _, p := range b.puts {
+			if n := len(kept); n > 0 && kept[n-1].bytes+p.bytes <= limit {
+				kept[n-1] = backlogPut{p.last, kept[n-1].bytes + p.bytes}
+				continue
+			}
+			kept = append(kept, p)
 		}
 		b.puts = kept
 	}

@@ -64,7 +64,7 @@ func (s *stream) look(l *lane) (v *version, blocked, eager bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	blocked = s.paused || s.full > 0 || l.full > 0 || s.draining
-	if !blocked && l.account.window() >= maxWindow {
+	if !blocked && l.account.window() >= s.engine.window {
 		// Some buffer holds old records while others have passed them: the account
 		// cannot grow for ever.
 		s.sealAllLocked(nil)
