@@ -97,36 +97,36 @@ func New(o Options) *Service {
 	return s
 }
 
-// database, table and partition are as they are stored. Inputs are kept as they
-// were given, names folded.
+// database, table and partition are as docs/formats/catalog.md describes. Inputs are
+// kept as they were given, names folded.
 type database struct {
-	Input   glue.DatabaseInput
-	Created int64             // milliseconds since 1970
-	Tags    map[string]string `json:",omitempty"`
+	Input   glue.DatabaseInput `json:"input"`
+	Created int64              `json:"createdAt"` // milliseconds since 1970
+	Tags    map[string]string  `json:"tags,omitempty"`
 }
 
 type table struct {
-	Input     glue.TableInput
-	Created   int64
-	Updated   int64
-	CreatedBy string
-	Version   int
-	Indexes   []glue.PartitionIndex `json:",omitempty"`
-	Tags      map[string]string     `json:",omitempty"`
+	Input     glue.TableInput       `json:"input"`
+	Created   int64                 `json:"createdAt"`
+	Updated   int64                 `json:"updatedAt"`
+	CreatedBy string                `json:"createdBy,omitempty"` // an ARN
+	Version   int                   `json:"version"`
+	Indexes   []glue.PartitionIndex `json:"indexes,omitempty"`
+	Tags      map[string]string     `json:"tags,omitempty"`
 }
 
 type partition struct {
-	Input   glue.PartitionInput
-	Created int64
+	Input   glue.PartitionInput `json:"input"`
+	Created int64               `json:"createdAt"`
 }
 
 // The tables of metadata, keyed by account, region, database, table and what
 // follows.
 var (
-	databases  = meta.Table[database]{Prefix: "catalog-databases", Format: 1}
-	tables     = meta.Table[table]{Prefix: "catalog-tables", Format: 1}
-	versions   = meta.Table[table]{Prefix: "catalog-versions", Format: 1}
-	partitions = meta.Table[partition]{Prefix: "catalog-partitions", Format: 1}
+	databases  = meta.Table[database]{Prefix: "catalog.database", Format: 1}
+	tables     = meta.Table[table]{Prefix: "catalog.table", Format: 1}
+	versions   = meta.Table[table]{Prefix: "catalog.version", Format: 1}
+	partitions = meta.Table[partition]{Prefix: "catalog.partition", Format: 1}
 )
 
 func notFound(format string, args ...any) error {

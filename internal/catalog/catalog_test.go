@@ -2,7 +2,10 @@ package catalog
 
 import (
 	"errors"
+	"flag"
 	"fmt"
+	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -16,9 +19,12 @@ import (
 	"github.com/millrace/millrace/internal/api/glue"
 	"github.com/millrace/millrace/internal/meta"
 	"github.com/millrace/millrace/internal/shardlog"
+	"github.com/millrace/millrace/internal/shardlog/driver"
 	"github.com/millrace/millrace/internal/shardlog/memory"
 	"github.com/millrace/millrace/internal/vfs"
 )
+
+var update = flag.Bool("update", false, "rewrite goldens")
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
@@ -219,7 +225,7 @@ func TestTablesAndVersions(t *testing.T) {
 	f.ok(err)
 	_, err = f.DeleteTable(t.Context(), f.call, &glue.DeleteTableInput{DatabaseName: api.Ptr("db"), Name: api.Ptr("Events")})
 	f.refused("EntityNotFoundException: Table events not found.", err)
-	if n := len(f.meta.List("catalog-versions", "", 0)); n != 0 {
+	if n := len(f.meta.List("catalog.version", "", 0)); n != 0 {
 		t.Errorf("%d versions of a deleted table are left", n)
 	}
 }
@@ -280,7 +286,7 @@ func TestListing(t *testing.T) {
 	_, err = f.DeleteDatabase(t.Context(), f.call, &glue.DeleteDatabaseInput{Name: api.Ptr("A")})
 	f.ok(err)
 	f.refused("EntityNotFoundException: Database a not found.", f.createTable("a", "t", "x int"))
-	if left := f.meta.List("catalog-tables", "", 0); len(left) != 1 || !strings.Contains(left[0].Key, "/ab/other") {
+	if left := f.meta.List("catalog.table", "", 0); len(left) != 1 || !strings.Contains(left[0].Key, "/ab/other") {
 		t.Errorf("tables left: %v", left)
 	}
 }
@@ -411,7 +417,7 @@ func TestPartitions(t *testing.T) {
 	f.refused("EntityNotFoundException: Partition 2025/x not found.", err)
 	_, err = f.DeleteTable(t.Context(), f.call, &glue.DeleteTableInput{DatabaseName: api.Ptr("db"), Name: api.Ptr("t")})
 	f.ok(err)
-	if n := len(f.meta.List("catalog-partitions", "", 0)); n != 0 {
+	if n := len(f.meta.List("catalog.partition", "", 0)); n != 0 {
 		t.Errorf("%d partitions are left", n)
 	}
 }
@@ -481,6 +487,57 @@ func TestUpdatesAtOnceAreAllKept(t *testing.T) {
 	}
 	if len(seen) != 21 {
 		t.Errorf("%d descriptions, want 21", len(seen))
+	}
+}
+
+// TestStoredForm pins what is stored, and that it is read again.
+func TestStoredForm(t *testing.T) {
+	f := open(t)
+	f.ok(f.createDatabase("db"))
+	in := tableInput("t", "a int")
+	in.PartitionKeys = []glue.Column{{Name: api.Ptr("day"), Type: api.Ptr("string")}}
+	_, err := f.CreateTable(t.Context(), f.call, &glue.CreateTableInput{DatabaseName: api.Ptr("db"), TableInput: in})
+	f.ok(err)
+	_, err = f.TagResource(t.Context(), f.call, &glue.TagResourceInput{ResourceArn: api.Ptr("arn:aws:glue:eu-west-1:123456789012:table/db/t"), TagsToAdd: map[string]string{"k": "v"}})
+	f.ok(err)
+	f.ok(f.update("db", tableInput("t", "a bigint"), nil))
+	_, err = f.BatchCreatePartition(t.Context(), f.call, &glue.BatchCreatePartitionInput{DatabaseName: api.Ptr("db"), TableName: api.Ptr("t"), PartitionInputList: []glue.PartitionInput{{Values: []string{"x"}}}})
+	f.ok(err)
+	var b strings.Builder
+	for _, r := range f.meta.List("catalog.", "", 0) {
+		fmt.Fprintf(&b, "%s %d %s\n", r.Key, r.Value[0], r.Value[1:])
+	}
+	path := filepath.Join("testdata", "stored.txt")
+	if *update {
+		if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b.String() != string(want) {
+		t.Errorf("stored:\n%s\nwant:\n%s", b.String(), want)
+	}
+	for line := range strings.Lines(string(want)) {
+		key, rest, _ := strings.Cut(line, " ")
+		_, value, _ := strings.Cut(strings.TrimSpace(rest), " ")
+		var err error
+		switch stored := append([]byte{1}, value...); {
+		case strings.HasPrefix(key, "catalog.database/"):
+			_, err = databases.Decode(key, stored)
+		case strings.HasPrefix(key, "catalog.partition/"):
+			_, err = partitions.Decode(key, stored)
+		default:
+			_, err = tables.Decode(key, stored)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := tables.Decode("k", []byte("\x02{}")); !errors.Is(err, driver.ErrNewerVersion) {
+		t.Errorf("a newer format: %v", err)
 	}
 }
 
