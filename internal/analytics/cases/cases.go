@@ -88,6 +88,9 @@ func Parse(raw []byte) (*Case, error) {
 type Options struct {
 	// Batch is how many rows are inserted together at most; 0 is one by one.
 	Batch int
+	// Resume stops the program behind every insert, and has another go on from its
+	// snapshot.
+	Resume bool
 }
 
 // Run runs a case. The error says in what the result differs from what is
@@ -176,31 +179,26 @@ func (c *Case) rows(o Options) (map[string][]map[string]any, error) {
 		return nil, err
 	}
 	clock := c.start()
-	app := run.New(program, run.Options{Now: func() time.Time { return clock }, Seed: 1})
-	for name, rows := range tables {
-		if err := app.SetTable(name, rows); err != nil {
-			return nil, err
-		}
-	}
 	got := map[string][]map[string]any{}
-	for name := range c.Expect {
-		columns, ok := app.Stream(name)
-		if !ok {
-			return nil, fmt.Errorf("the program makes no stream %s", name)
-		}
-		if err := app.Tap(name, func(b *run.Batch) {
-			for _, i := range b.Sel {
-				row := map[string]any{"ROWTIME": instant(b.Time[i])}
-				for k, col := range columns {
-					row[col.Name] = goValue(b.Value(columns, k, i), col.Type)
-				}
-				got[name] = append(got[name], row)
-			}
-		}); err != nil {
-			return nil, err
-		}
+	app, err := c.open(program, &clock, tables, got)
+	if err != nil {
+		return nil, err
 	}
 	app.Start()
+	resume := func() error {
+		if !o.Resume {
+			return nil
+		}
+		snapshot := app.Snapshot(nil)
+		if app, err = c.open(program, &clock, tables, got); err != nil {
+			return err
+		}
+		kept, err := app.Restore(snapshot)
+		if err == nil && len(kept) < len(program.Pumps) {
+			err = fmt.Errorf("only %v went on", kept)
+		}
+		return err
+	}
 	advance := func(to time.Time) error {
 		clock = to
 		for _, in := range c.Inputs {
@@ -244,11 +242,42 @@ func (c *Case) rows(o Options) (map[string][]map[string]any, error) {
 				return nil, err
 			}
 		}
+		if err := resume(); err != nil {
+			return nil, err
+		}
 	}
 	if err := advance(c.AdvanceTo); err != nil {
 		return nil, err
 	}
 	return got, nil
+}
+
+// open makes the application, whose rows go to got.
+func (c *Case) open(program *plan.Program, clock *time.Time, tables map[string]*run.Rows, got map[string][]map[string]any) (*run.Application, error) {
+	app := run.New(program, run.Options{Now: func() time.Time { return *clock }, Seed: 1})
+	for name, rows := range tables {
+		if err := app.SetTable(name, rows); err != nil {
+			return nil, err
+		}
+	}
+	for name := range c.Expect {
+		columns, ok := app.Stream(name)
+		if !ok {
+			return nil, fmt.Errorf("the program makes no stream %s", name)
+		}
+		if err := app.Tap(name, func(b *run.Batch) {
+			for _, i := range b.Sel {
+				row := map[string]any{"ROWTIME": instant(b.Time[i])}
+				for k, col := range columns {
+					row[col.Name] = goValue(b.Value(columns, k, i), col.Type)
+				}
+				got[name] = append(got[name], row)
+			}
+		}); err != nil {
+			return nil, err
+		}
+	}
+	return app, nil
 }
 
 // uninterrupted reports whether no other input has a row before the next one of

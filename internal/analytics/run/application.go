@@ -27,6 +27,7 @@ type Application struct {
 	tables  map[*plan.Table]*table
 	lookups []*lookup
 	errors  *stream
+	parts   []*part
 	started bool
 }
 
@@ -78,21 +79,34 @@ func New(program *plan.Program, o Options) *Application {
 			}
 		}
 		if running > 1 {
-			merges[s] = newMerge(s.Columns, running, &target{app: a, s: a.streams[s]})
+			m := newMerge(s.Columns, running, &target{app: a, s: a.streams[s]})
+			merges[s] = m
+			// Rows that wait belong to their stream; the pumps that feed it are its text.
+			p := &part{name: "stream " + s.Name, ops: []stateful{m}}
+			for _, pump := range program.Pumps {
+				if pump.Target == s && !pump.Stopped {
+					p.text += pump.Text + ";"
+				}
+			}
+			a.parts = append(a.parts, p)
 		}
 	}
 	for _, p := range program.Pumps {
 		if p.Stopped {
 			continue
 		}
+		kept := &part{name: "pump " + p.Name, text: p.Text}
 		var to sink = &target{app: a, s: a.streams[p.Target], pump: p.Name}
 		if m := merges[p.Target]; m != nil {
 			// What a row fails for is known before rows of several pumps are merged.
-			to = &checked{target: target{app: a, s: a.streams[p.Target], pump: p.Name}, next: m.side(branch[p.Target])}
+			ch := &checked{target: target{app: a, s: a.streams[p.Target], pump: p.Name}, next: m.side(branch[p.Target])}
 			branch[p.Target]++
+			to = ch
+			kept.ops = append(kept.ops, ch)
 		}
 		name := p.Name
-		c := &builder{app: a, x: a.x,
+		a.parts = append(a.parts, kept)
+		c := &builder{app: a, x: a.x, part: kept,
 			report: func(b *Batch, columns []plan.ColumnInfo, row int32, f failure) {
 				a.errorRow(f, b.Time[row], hex.EncodeToString(AppendJSON(nil, columns, b, row)), &name)
 			},
@@ -146,6 +160,7 @@ func (a *Application) SetTable(name string, rows *Rows) error {
 func (a *Application) readTable(c *builder, n plan.Node, to sink) {
 	var scans []func()
 	reader := *c
+	reader.part = nil
 	reader.tables = func(t *plan.Table, to sink) {
 		scans = append(scans, func() {
 			if b := a.tables[t].batch(); b.N > 0 {

@@ -23,8 +23,17 @@ type builder struct {
 	x   *context
 	// report is told about rows that failed.
 	report func(b *Batch, columns []plan.ColumnInfo, row int32, f failure)
+	part   *part // nil while tables are read
 	scans  func(s *plan.Stream, to sink)
 	tables func(t *plan.Table, to sink) // during the reading of tables
+}
+
+// keep has an operator's state go into snapshots.
+func keep[T stateful](c *builder, op T) T {
+	if c.part != nil {
+		c.part.ops = append(c.part.ops, op)
+	}
+	return op
 }
 
 // build makes the operators of a node, which feed to.
@@ -48,15 +57,15 @@ func (c *builder) build(n plan.Node, to sink) {
 		}
 		c.build(n.Input, p)
 	case *plan.Aggregate:
-		c.build(n.Input, newAggregate(c, n, to))
+		c.build(n.Input, keep(c, newAggregate(c, n, to)))
 	case *plan.Stagger:
-		c.build(n.Input, newStagger(c, n, to))
+		c.build(n.Input, keep(c, newStagger(c, n, to)))
 	case *plan.Distinct:
-		c.build(n.Input, &distinct{c: c, n: n, seen: newGroups(n.Columns()), next: to})
+		c.build(n.Input, keep(c, &distinct{c: c, n: n, seen: newGroups(n.Columns()), next: to}))
 	case *plan.Windowed:
-		c.build(n.Input, newWindowed(c, n, to))
+		c.build(n.Input, keep(c, newWindowed(c, n, to)))
 	case *plan.Join:
-		j := newJoin(c, n, to)
+		j := keep(c, newJoin(c, n, to))
 		c.build(n.Left, j.side(0))
 		c.build(n.Right, j.side(1))
 	case *plan.Lookup:
@@ -71,7 +80,7 @@ func (c *builder) build(n plan.Node, to sink) {
 			}
 			return
 		}
-		m := newMerge(n.Columns(), len(n.Branches), to)
+		m := keep(c, newMerge(n.Columns(), len(n.Branches), to))
 		for i, b := range n.Branches {
 			c.build(b, m.side(i))
 		}
@@ -80,9 +89,9 @@ func (c *builder) build(n plan.Node, to sink) {
 		c.build(n.Left, &collector{t: s.left, done: s.finish})
 		c.build(n.Right, &collector{t: s.right, done: s.finish})
 	case *plan.Sort:
-		c.build(n.Input, newSort(c, n, to))
+		c.build(n.Input, keep(c, newSort(c, n, to)))
 	case *plan.Limit:
-		c.build(n.Input, &limit{left: n.Count, next: to})
+		c.build(n.Input, keep(c, &limit{left: n.Count, next: to}))
 	case *plan.TableFunction:
 		c.build(n.Input, newTableFunction(c, n, to))
 	}

@@ -16,6 +16,7 @@ type state interface {
 	// result is the value of a group at an instant.
 	result(group int, at int64) (plan.Value, error)
 	reset()
+	stateful
 }
 
 func newState(a plan.Agg) state {

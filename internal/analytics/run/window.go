@@ -265,6 +265,9 @@ type slider interface {
 	add(v plan.Value, t int64)
 	drop(t int64)
 	result(offset, other plan.Value) (plan.Value, error)
+	// kept are the values of the frame's rows, oldest first: enough to make the
+	// slider anew.
+	kept() []plan.Value
 }
 
 func newSlider(wf *windowFunction) slider {
@@ -513,6 +516,20 @@ type ringSlider struct {
 
 func (s *ringSlider) add(v plan.Value, _ int64) { s.ring.push(v) }
 func (s *ringSlider) drop(int64)                { s.ring.pop() }
+func (s *ringSlider) kept() []plan.Value        { return s.ring.v[s.ring.head:] }
+func (s *sumSlider) kept() []plan.Value         { return s.ring.v[s.ring.head:] }
+
+// Rows that cannot become the answer any more are kept as nulls.
+func (s *dequeSlider) kept() []plan.Value {
+	list := make([]plan.Value, s.next-s.first)
+	for i := range list {
+		list[i].Null = true
+	}
+	for i, seq := range s.seq {
+		list[seq-s.first] = s.v[i]
+	}
+	return list
+}
 
 func (s *ringSlider) result(offset, other plan.Value) (plan.Value, error) {
 	null := plan.Value{Null: true}
