@@ -31,6 +31,8 @@ const (
 
 // session is where rows are taken and what opens the door there.
 type session struct {
+	gate chan struct{} // holds a token while nobody logs in
+
 	mu      sync.Mutex
 	host    *url.URL
 	token   string
@@ -137,12 +139,18 @@ func (a *attempt) connect() error {
 		return err
 	}
 	s := &a.session
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.token != "" && s.login == l && time.Now().Before(s.expires) {
+	if s.stands(l) {
 		return nil
 	}
-	s.token = ""
+	select {
+	case <-s.gate:
+		defer func() { s.gate <- struct{}{} }()
+	case <-a.ctx.Done():
+		return fmt.Errorf("log in at %s: %w", a.base.Host, context.Cause(a.ctx))
+	}
+	if s.stands(l) { // somebody else has just logged in
+		return nil
+	}
 	if l.user == "" {
 		return &dest.Error{Code: "Snowflake.InvalidUser", Message: "There is no user to log in as.", Permanent: true}
 	}
@@ -164,11 +172,11 @@ func (a *attempt) connect() error {
 	if got.status != http.StatusOK {
 		return denied(got)
 	}
-	host := textOr(got.body, "hostname")
-	if s.host, err = ingestHost(a.base, host); err != nil {
+	host, err := ingestHost(a.base, textOr(got.body, "hostname"))
+	if err != nil {
 		return &dest.Error{Code: "Snowflake.InvalidResponse", Message: err.Error()}
 	}
-	form := []byte(url.Values{"grant_type": {"urn:ietf:params:oauth:grant-type:jwt-bearer"}, "scope": {s.host.Host}}.Encode())
+	form := []byte(url.Values{"grant_type": {"urn:ietf:params:oauth:grant-type:jwt-bearer"}, "scope": {host.Host}}.Encode())
 	h := header()
 	h.Set("Content-Type", "application/x-www-form-urlencoded")
 	got, err = a.exchange(http.MethodPost, a.base.JoinPath("/oauth/token"), h, int64(len(form)), fixed(form))
@@ -182,8 +190,17 @@ func (a *attempt) connect() error {
 	if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
 		return &dest.Error{Code: "Snowflake.InvalidResponse", Message: "Snowflake answered with no token."}
 	}
-	s.token, s.login, s.expires = token, l, expiry(token, time.Now())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.host, s.token, s.login, s.expires = host, token, l, expiry(token, time.Now())
 	return nil
+}
+
+// stands tells whether there is a session for these credentials.
+func (s *session) stands(l login) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.token != "" && s.login == l && time.Now().Before(s.expires)
 }
 
 // textOr is the member of a JSON object, or the whole text where the body is

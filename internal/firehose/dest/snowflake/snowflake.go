@@ -170,6 +170,8 @@ func New(c Config, d Deps) (*Destination, error) {
 		return nil, fmt.Errorf("Snowflake: %w", err)
 	}
 	s := &Destination{config: c, deps: d, base: base, client: client, channels: map[string]*channel{}}
+	s.session.gate = make(chan struct{}, 1)
+	s.session.gate <- struct{}{}
 	if s.timeout = c.Timeout; s.timeout <= 0 {
 		s.timeout = defaultTimeout
 	}

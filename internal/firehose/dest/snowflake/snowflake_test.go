@@ -693,6 +693,39 @@ func TestSecretsAndSessions(t *testing.T) {
 	}
 }
 
+// Lanes are independent: their channels are open at the same time, after one
+// login.
+func TestLanesAtTheSameTime(t *testing.T) {
+	a := &account{lag: 2}
+	d := open(t, config(serve(t, a)))
+	var group sync.WaitGroup
+	for n := range 8 {
+		b := batchOf(n, 0, numbered(n*10, n*10+10)...)
+		b.Lane = desttest.Lane(fmt.Sprint("lane", n))
+		group.Go(func() {
+			if r, err := d.Deliver(t.Context(), b); err != nil || len(r.Failed) > 0 {
+				t.Errorf("lane %d: %v, %d failed", n, err, len(r.Failed))
+			}
+		})
+	}
+	group.Wait()
+	if got := a.stored(); len(got) != 80 || a.tokens != 1 || len(a.channels) != 8 {
+		t.Errorf("%d rows, %d logins, %d channels", len(got), a.tokens, len(a.channels))
+	}
+	// One who waits for a channel can give up.
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	b := batchOf(9, 0, `{}`)
+	c, err := d.borrow(t.Context(), b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Deliver(ctx, b); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	c.busy <- struct{}{}
+}
+
 func TestChannelNames(t *testing.T) {
 	s := desttest.Stream
 	if got, want := channelName(s, "shardId-000000000003", ""), "firehose_000000000000_us-east-1_suite_shardId-000000000003"; got != want {

@@ -210,6 +210,9 @@ func (a *attempt) conclude() error {
 	if a.stopped != nil && len(a.result.Objects) == 0 && !a.refused {
 		return a.stopped
 	}
+	if len(a.failed) == 0 {
+		return nil
+	}
 	failures := make([]dest.Failure, a.batch.Count)
 	for _, f := range a.failed {
 		for i := f.From; i < f.To; i++ {
