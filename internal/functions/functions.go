@@ -83,6 +83,9 @@ type Options struct {
 	// MaxProcesses bounds the processes of all local functions together; default
 	// 64.
 	MaxProcesses int
+	// InitTimeout is what a process has to ask for its first event, if the function's
+	// timeout is not longer; default 10 seconds.
+	InitTimeout time.Duration
 	// Idle is how long a process is kept without events; default 10 minutes.
 	Idle time.Duration
 	// Recheck is how old knowledge about files may be; default one second.
@@ -191,6 +194,7 @@ func New(o Options) (*Registry, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	o.MaxProcesses = cmp.Or(o.MaxProcesses, 64)
+	o.InitTimeout = cmp.Or(o.InitTimeout, 10*time.Second)
 	o.Idle = cmp.Or(o.Idle, 10*time.Minute)
 	o.Recheck = cmp.Or(o.Recheck, time.Second)
 	o.Account = cmp.Or(o.Account, "000000000000")

@@ -469,6 +469,15 @@ func TestFunctionsThatMisbehave(t *testing.T) {
 	}
 }
 
+func TestAFunctionThatNeverStarts(t *testing.T) {
+	f := start(t, func(o *Options) { o.InitTimeout = 200 * time.Millisecond })
+	f.bootstrap(t, "f", "never-ready", "timeout: 100ms")
+	a := f.call(t, "f", "{}")
+	if want := `{"errorMessage":"RequestId: 11111111-2222-4333-8444-555555555555 Error: Task timed out after 0.20 seconds","errorType":"Sandbox.Timedout"}`; string(a.Payload) != want {
+		t.Errorf("%s", a.Payload)
+	}
+}
+
 func TestAnswersOfTheLargestSize(t *testing.T) {
 	f := start(t, nil)
 	f.bootstrap(t, "f", "oversize:"+strconv.Itoa(MaxPayload+100), "")

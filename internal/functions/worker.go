@@ -19,9 +19,6 @@ import (
 )
 
 const (
-	// initTimeout is what a process has to ask for its first event, if the
-	// function's timeout is not longer.
-	initTimeout = 10 * time.Second
 	// endGrace is what a process has between SIGTERM and SIGKILL.
 	endGrace = 300 * time.Millisecond
 	// memoryCheck is how often the memory of a process with an event is looked at.
@@ -253,7 +250,8 @@ func (w *worker) serve(ctx context.Context, c call) (Answer, error) {
 	cold := w.initTook == 0
 	w.mu.Unlock()
 	w.output.begin(c)
-	limit := time.NewTimer(max(initTimeout, w.settings.Timeout) - time.Since(w.begun))
+	initTimeout := max(w.local.r.o.InitTimeout, w.settings.Timeout)
+	limit := time.NewTimer(initTimeout - time.Since(w.begun))
 	if !cold {
 		// It has answered before; all it has to do is ask.
 		limit.Reset(initTimeout)
@@ -276,7 +274,7 @@ func (w *worker) serve(ctx context.Context, c call) (Answer, error) {
 		case <-limit.C:
 			w.kill()
 			<-w.dead
-			text := fmt.Sprintf("RequestId: %s Error: Task timed out after %.2f seconds", c.RequestID, max(initTimeout, w.settings.Timeout).Seconds())
+			text := fmt.Sprintf("RequestId: %s Error: Task timed out after %.2f seconds", c.RequestID, initTimeout.Seconds())
 			w.output.line(text)
 			return failed("Sandbox.Timedout", text), nil
 		case <-ctx.Done():
