@@ -72,3 +72,23 @@ func BenchmarkConvert(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkSmall converts what a quiet delivery stream has after a second.
+func BenchmarkSmall(b *testing.B) {
+	for name, o := range map[string]Options{"parquet": {Parquet: &parquet.Options{}}, "orc": {ORC: &orc.Options{}}} {
+		b.Run("format="+name, func(b *testing.B) {
+			var records []string
+			for i := range 100 {
+				records = append(records, shapes[1].record(i))
+			}
+			c := converter(b, o, shapes[1].columns...)
+			in := batch(records...)
+			b.ReportAllocs()
+			for b.Loop() {
+				if rows, _, err := c.Convert(context.Background(), in, io.Discard); err != nil || rows != 100 {
+					b.Fatal(rows, err)
+				}
+			}
+		})
+	}
+}

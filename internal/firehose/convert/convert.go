@@ -155,11 +155,6 @@ func (c *Converter) Convert(ctx context.Context, b *record.Batch, w io.Writer) (
 	}
 	defer c.release(s)
 	var out writer // begun with the first row
-	defer func() {
-		if out != nil {
-			out.Release()
-		}
-	}()
 	flush := func() error {
 		if s.batch.Rows == 0 {
 			return nil
@@ -226,8 +221,6 @@ type writer interface {
 	Write(b *column.Batch) error
 	// Close ends the object.
 	Close() error
-	// Release gives back memory; the writer is not used any more.
-	Release()
 }
 
 func (c *Converter) writer(w io.Writer, p *plan) (writer, error) {

@@ -347,6 +347,45 @@ func TestTimestampsAreSwitched(t *testing.T) {
 }
 
 // TestUnusualNames has names that a path or a tag could trip over.
+// TestBatchesDoNotShow converts the same records in batches of different sizes:
+// what is read back is the same.
+func TestBatchesDoNotShow(t *testing.T) {
+	var records []string
+	for i := range 3000 {
+		records = append(records, everyRecord(i))
+		if i%100 == 50 {
+			records = append(records, "broken", `{"list":["x"]}`)
+		}
+	}
+	for name, o := range forms() {
+		var first []string
+		var bytesOf []byte
+		for _, size := range []int{1 << 20, 1, 5000} {
+			o.BatchBytes = size
+			var out bytes.Buffer
+			rows, failed, err := converter(t, o, everything...).Convert(t.Context(), batch(records...), &out)
+			if rows != 3000 || len(failed) != 60 || err != nil {
+				t.Fatal(name, rows, len(failed), err)
+			}
+			if o.ORC != nil {
+				// Where ORC begins what it writes depends on rows alone.
+				if bytesOf == nil {
+					bytesOf = out.Bytes()
+				} else if !bytes.Equal(bytesOf, out.Bytes()) {
+					t.Errorf("%s: batches of %d bytes make another file", name, size)
+				}
+				continue
+			}
+			got, _ := readParquet(t, out.Bytes())
+			if first == nil {
+				first = got
+			} else if !slices.Equal(first, got) {
+				t.Errorf("%s: batches of %d bytes make other rows", name, size)
+			}
+		}
+	}
+}
+
 func TestUnusualNames(t *testing.T) {
 	names := []string{"a.b", "a", "b,c", "order by", "ä", "with`tick", "list", "key_value", "a_b"}
 	var columns []Column

@@ -351,9 +351,6 @@ func (w *Writer) Close() error {
 	return nil
 }
 
-// Release does nothing: buffers go with the writer.
-func (w *Writer) Release() {}
-
 // typeMessage is the message Type.
 func (c *columnWriter) typeMessage() []byte {
 	kinds := map[hive.Kind]uint64{

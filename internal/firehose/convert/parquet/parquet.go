@@ -79,7 +79,6 @@ type Writer struct {
 
 	limit int64 // bytes of a row group
 	began int64 // where the row group began, in out's count
-	rows  int64 // in the row group
 
 	values []parquet.Value // scratch
 	fixed  []byte          // bytes of values of fixed length
@@ -156,7 +155,6 @@ func (p *Writer) Write(b *column.Batch) error {
 				return fmt.Errorf("parquet: %w", err)
 			}
 		}
-		p.rows += int64(to - from)
 		if p.out.Size()-p.began >= p.limit {
 			if err := p.flush(); err != nil {
 				return err
@@ -170,7 +168,7 @@ func (p *Writer) flush() error {
 	if err := p.out.Flush(); err != nil {
 		return fmt.Errorf("parquet: %w", err)
 	}
-	p.rows, p.began = 0, p.out.Size()
+	p.began = p.out.Size()
 	return nil
 }
 
@@ -181,9 +179,6 @@ func (p *Writer) Close() error {
 	}
 	return nil
 }
-
-// Release does nothing: the library keeps its buffers in pools of its own.
-func (p *Writer) Release() {}
 
 // flat appends the values of a column that is not nested. The library takes the
 // column from the writer, so that values carry their levels only.
