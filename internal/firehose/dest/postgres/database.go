@@ -136,7 +136,7 @@ func (d *Database) Explain(err error) error {
 var byState = map[string]string{
 	"28000": "AuthenticationFailed", "28P01": "AuthenticationFailed",
 	"3D000": "DatabaseNotFound", "3F000": "SchemaNotFound", "42P01": "TableNotFound", "42703": "ColumnNotFound",
-	"42601": "SyntaxError", "42501": "InsufficientPrivilege", "42701": "ColumnSpecifiedMoreThanOnce",
+	"42601": "SyntaxError", "42602": "SyntaxError", "42501": "InsufficientPrivilege", "42701": "ColumnSpecifiedMoreThanOnce",
 	"23502": "ColumnNotNullWithoutDefault",
 	"53100": "DiskFull", "53200": "OutOfMemory", "53300": "TooManyClients", "53400": "ConnectionsLimitExceeded",
 	"25006": "ReadOnlyCluster", "57014": "QueryCancelled",
@@ -195,7 +195,7 @@ func explain(err error) (code, message string) {
 		if server.Detail != "" {
 			message += " (" + server.Detail + ")"
 		}
-		if server.Where != "" {
+		if strings.HasPrefix(server.Where, "COPY") {
 			message += "; " + clipTo(server.Where, 300)
 		}
 		if code, ok := byState[server.Code]; ok {

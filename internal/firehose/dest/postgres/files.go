@@ -261,8 +261,13 @@ func (s *skipping) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Exec runs one statement.
+// Exec runs one statement, and refuses what holds several.
 func (d *Database) Exec(ctx context.Context, sql string) error {
-	_, err := d.pool.Exec(ctx, sql)
+	c, err := d.pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.Release()
+	_, err = c.Conn().PgConn().ExecParams(ctx, sql, nil, nil, nil, nil).Close()
 	return err
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/millrace/millrace/internal/firehose/dest/loaded"
 	"github.com/millrace/millrace/internal/firehose/record"
@@ -70,9 +71,24 @@ func (d *Database) Begin(ctx context.Context, target Target, refuse func(unit in
 	l := &Load{ctx: ctx, tx: tx, refuse: refuse}
 	if err := l.prepare(target); err != nil {
 		l.Rollback()
-		return nil, err
+		return nil, d.schemaMissing(ctx, target.Table, err)
 	}
 	return l, nil
+}
+
+// schemaMissing tells a table that is missing because its schema is, which the
+// server does not.
+func (d *Database) schemaMissing(ctx context.Context, name string, err error) error {
+	var server *pgconn.PgError
+	if !errors.As(err, &server) || server.Code != "42P01" {
+		return err
+	}
+	var missing bool
+	const query = "SELECT cardinality(p) > 1 AND to_regnamespace(quote_ident(p[cardinality(p) - 1])) IS NULL FROM parse_ident($1) p"
+	if d.pool.QueryRow(ctx, query, name).Scan(&missing) == nil && missing {
+		return &codedError{"SchemaNotFound", "the schema of " + name + " does not exist"}
+	}
+	return err
 }
 
 // catalogQuery finds the columns of a table: a name that is not there is an
