@@ -1,6 +1,7 @@
 package splunk
 
 import (
+	"bufio"
 	"bytes"
 	"compress/gzip"
 	"context"
@@ -365,6 +366,64 @@ func TestUnhappyConfigurations(t *testing.T) {
 		if got := code(err); got != c.want {
 			t.Errorf("%+v: %s, want %s", c.config, got, c.want)
 		}
+	}
+}
+
+// Peers that are no collectors, or broken ones.
+func TestHostilePeers(t *testing.T) {
+	for _, c := range []struct {
+		name, scheme, reply string
+		hold                bool
+		want                string
+	}{
+		{"closes without a word", "http", "", false, "Splunk.ConnectionClosed"},
+		{"closes within the body", "http", "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", false, "Splunk.ConnectionClosed"},
+		{"speaks something else", "http", "220 mail ESMTP\r\n", false, "Splunk.InvalidHecResponseCharacter"},
+		{"headers without end", "http", "HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 1<<20), false, "Splunk.InvalidHecResponseCharacter"},
+		{"two lengths", "http", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n{}", false, "Splunk.InvalidHecResponseCharacter"},
+		{"a body without end", "http", "HTTP/1.1 200 OK\r\n\r\n" + strings.Repeat("x", 1<<20), false, "Splunk.ServerError"},
+		{"a redirect", "http", "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n", false, "Splunk.InvalidEndpoint"},
+		{"says nothing", "http", "", true, "Splunk.ConnectionTimeout"},
+		{"clear text where TLS is meant", "https", "HTTP/1.1 400 Bad Request\r\n\r\n", false, "Splunk.SSLHandshake"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			done := make(chan struct{})
+			var group sync.WaitGroup
+			group.Go(func() {
+				for {
+					conn, err := listener.Accept()
+					if err != nil {
+						return
+					}
+					group.Go(func() {
+						defer conn.Close()
+						if c.scheme == "https" {
+							_, _ = conn.Read(make([]byte, 1000))
+						} else if q, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
+							_, _ = io.Copy(io.Discard, q.Body)
+						}
+						_, _ = io.WriteString(conn, c.reply)
+						if c.hold {
+							<-done
+						}
+					})
+				}
+			})
+			defer group.Wait()
+			defer listener.Close()
+			defer close(done)
+			d := open(t, Config{Endpoint: c.scheme + "://" + listener.Addr().String(), Timeout: 200 * time.Millisecond})
+			if !c.hold {
+				d.timeout = time.Minute
+			}
+			if _, err := d.Deliver(t.Context(), batch("a")); code(err) != c.want {
+				t.Errorf("got %s (%v), want %s", code(err), err, c.want)
+			}
+		})
 	}
 }
 
