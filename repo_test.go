@@ -77,6 +77,8 @@ var imports = []struct{ from, to, why string }{
 	{"internal/firehose", "internal/meta", "delivery streams are metadata"},
 	{"internal/firehose", "internal/keyring", "encryption names keys of the ring"},
 	{"internal/firehose", "internal/quota", "the service has limits of its own"},
+	{"internal/firehose", "internal/sigv4", "destinations sign requests with credentials that are handed on"},
+	{"internal/firehose", "internal/shardlog/driver", "a full log is an answer to a put"},
 	{"internal/firehose/control", "internal/firehose", "control finds delivery streams"},
 	{"internal/firehose/control", "internal/firehose/...", "a test runs the parts of a delivery"},
 	{"internal/firehose/control", "internal/meta", "what was put back is metadata"},
