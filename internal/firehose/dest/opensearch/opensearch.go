@@ -460,6 +460,8 @@ func (v *delivery) refused(reply *http.Response) *dest.Error {
 		return &dest.Error{Code: tooLarge, Message: "the cluster takes no request of this size"}
 	case strings.Contains(lower, "explicit index in bulk is not allowed"):
 		code = "ExplicitIndexInBulkNotAllowed"
+	case strings.Contains(lower, "unknown parameter [_type]"):
+		code = "UnsupportedVersion"
 	case strings.Contains(lower, "cluster_block_exception"):
 		code = "ClusterBlockException"
 	case strings.Contains(lower, "validation_exception"):

@@ -10,10 +10,8 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/millrace/millrace/internal/firehose/dest"
 	"github.com/millrace/millrace/internal/firehose/dest/desttest"
 	"github.com/millrace/millrace/internal/firehose/dest/desttest/searchnode"
-	"github.com/millrace/millrace/internal/firehose/record"
 	"github.com/millrace/millrace/internal/outbound"
 )
 
@@ -109,6 +107,10 @@ func relay(t *testing.T) http.Handler {
 func TestContract(t *testing.T) {
 	needNode(t)
 	for _, noID := range []bool{false, true} {
+		faults := desttest.HTTPFaults
+		if noID {
+			faults = nil
+		}
 		t.Run(fmt.Sprintf("NoDocumentID=%v", noID), func(t *testing.T) {
 			desttest.Run(t, desttest.Harness{
 				Open: func(t *testing.T) *desttest.Peer {
@@ -132,12 +134,9 @@ func TestContract(t *testing.T) {
 				RefusedCode: "400",
 				Codes:       []string{"OS.", "400"},
 				Duplicates:  noID,
-				Faults:      desttest.HTTPFaults,
-				LargeBytes:  16 << 20,
+				Faults:      faults,
+				LargeBytes:  8 << 20,
 			})
 		})
 	}
 }
-
-var _ dest.Annotator = (*Destination)(nil)
-var _ = record.Record{}
