@@ -573,7 +573,7 @@ func TestTheServersOwnLogs(t *testing.T) {
 	go func() { over <- f.Run(ctx) }()
 	buffer := []byte("one")
 	f.Log(ctx, f.call.Account, f.call.Region, "/aws/lambda/f", "2026/[x]", f.clock(), buffer)
-	copy(buffer, "XXX")
+	copy(buffer, "???")
 	f.Log(ctx, f.call.Account, f.call.Region, "/aws/lambda/f", "2026/[x]", f.clock(), []byte("two"))
 	f.Log(ctx, f.call.Account, f.call.Region, "/aws/lambda/f", "2026/[x]", f.clock(), nil)
 	cancel()
