@@ -466,8 +466,10 @@ func (w *windowed) save(e *encoder) {
 				continue
 			}
 			e.ints(p.time)
-			for _, s := range p.fs {
-				e.values(s.kept())
+			for _, r := range p.args {
+				for k := range p.time {
+					e.value(r.at(k))
+				}
 			}
 		}
 	}
@@ -482,17 +484,22 @@ func (w *windowed) load(d *decoder) {
 			if !d.bool() {
 				continue
 			}
-			p := &partition{time: d.ints()}
-			for _, wf := range f.fs {
-				s := newSlider(wf)
-				values := d.values()
-				if len(values) != len(p.time) {
-					panic(errDecode)
+			p := f.newPartition()
+			times := d.ints()
+			values := make([][]plan.Value, len(p.args))
+			for k := range values {
+				for range times {
+					values[k] = append(values[k], d.value())
 				}
-				for k, v := range values {
-					s.add(v, p.time[k])
+			}
+			for at, t := range times {
+				p.time = append(p.time, t)
+				for k, r := range p.args {
+					r.push(values[k][at])
 				}
-				p.fs = append(p.fs, s)
+				for _, s := range p.fs {
+					s.add(t)
+				}
 			}
 			f.parts[i] = p
 		}

@@ -23,27 +23,34 @@ type frame struct {
 	keyCols   []plan.ColumnInfo
 	groups    *groups
 	parts     []*partition
+	args      []*frameArg
 	fs        []*windowFunction
 	vectors   []*Vector
 }
 
-// partition are the rows of one key that are in the frame: a ring of their times,
-// and of the arguments of each function.
-type partition struct {
-	time  []int64
-	first int64 // number of the oldest row, counted from the partition's first
-	fs    []slider
+// frameArg is an expression whose values functions of a frame share.
+type frameArg struct {
+	key    string
+	t      sql.Type
+	eval   eval
+	values *Vector
 }
 
-// windowFunction is what the functions of a frame share between partitions.
+// partition are the rows of one key that are in the frame: their times, and the
+// values of each argument.
+type partition struct {
+	time []int64
+	args []*ring
+	fs   []slider
+}
+
+// windowFunction is what a function of a frame shares between partitions.
 type windowFunction struct {
 	w       plan.Window
 	index   int // in the operator's windows
-	arg     eval
+	arg     int // in the frame's; -1 for COUNT(*)
 	offset  eval
 	other   eval // the default of LAG
-	t       sql.Type
-	values  *Vector
 	offsets *Vector
 	others  *Vector
 }
@@ -71,9 +78,9 @@ func newWindowed(c *builder, n *plan.Windowed, next sink) *windowed {
 			frames[key] = f
 			w.frames = append(w.frames, f)
 		}
-		wf := &windowFunction{w: win, index: i}
+		wf := &windowFunction{w: win, index: i, arg: -1}
 		if win.Arg != nil {
-			wf.arg, wf.t = compile(win.Arg), win.Arg.Type()
+			wf.arg = f.argument(win.Arg)
 		}
 		if win.Offset != nil {
 			wf.offset = compile(win.Offset)
@@ -87,6 +94,33 @@ func newWindowed(c *builder, n *plan.Windowed, next sink) *windowed {
 	return w
 }
 
+// argument is the place of an expression among the frame's.
+func (f *frame) argument(e plan.Expr) int {
+	key := plan.Key(e)
+	for i, a := range f.args {
+		if a.key == key {
+			return i
+		}
+	}
+	f.args = append(f.args, &frameArg{key: key, t: e.Type(), eval: compile(e)})
+	return len(f.args) - 1
+}
+
+func (f *frame) newPartition() *partition {
+	p := &partition{}
+	for _, a := range f.args {
+		p.args = append(p.args, &ring{class: plan.ClassOf(a.t), t: a.t})
+	}
+	for _, wf := range f.fs {
+		var r *ring
+		if wf.arg >= 0 {
+			r = p.args[wf.arg]
+		}
+		p.fs = append(p.fs, newSlider(wf, r))
+	}
+	return p
+}
+
 func (w *windowed) rows(b *Batch) {
 	x := w.c.x
 	x.begin(b.N)
@@ -95,10 +129,10 @@ func (w *windowed) rows(b *Batch) {
 		for _, k := range f.keys {
 			f.vectors = append(f.vectors, k(x, b, b.Sel))
 		}
+		for _, a := range f.args {
+			a.values = a.eval(x, b, b.Sel)
+		}
 		for _, wf := range f.fs {
-			if wf.arg != nil {
-				wf.values = wf.arg(x, b, b.Sel)
-			}
 			if wf.offset != nil {
 				wf.offsets = wf.offset(x, b, b.Sel)
 			}
@@ -117,10 +151,13 @@ func (w *windowed) rows(b *Batch) {
 	}
 	out := &Batch{N: b.N, Time: b.Time, Sel: sel, Cols: append([]*Vector(nil), b.Cols...)}
 	results := make([]*Vector, len(w.n.Windows))
+	classes := make([]plan.Class, len(w.n.Windows))
 	for i, win := range w.n.Windows {
 		results[i] = &Vector{}
-		results[i].resize(plan.ClassOf(win.T), b.N)
+		classes[i] = plan.ClassOf(win.T)
+		results[i].resize(classes[i], b.N)
 	}
+	var v plan.Value
 	var bad []int32
 	var why []error
 	for _, f := range w.frames {
@@ -134,21 +171,11 @@ func (w *windowed) rows(b *Batch) {
 			}
 			p := f.parts[id]
 			if p == nil {
-				p = &partition{}
-				for _, wf := range f.fs {
-					p.fs = append(p.fs, newSlider(wf))
-				}
+				p = f.newPartition()
 				f.parts[id] = p
 			}
 			p.expire(f, b.Time[i])
-			p.time = append(p.time, b.Time[i])
-			for j, wf := range f.fs {
-				v := plan.Value{}
-				if wf.values != nil {
-					v = wf.values.at(&wf.t, i)
-				}
-				p.fs[j].add(v, b.Time[i])
-			}
+			p.push(f, b.Time[i], i)
 			if f.rows && f.preceding != plan.Unbounded {
 				for int64(len(p.time)) > f.preceding+1 {
 					p.drop()
@@ -163,12 +190,11 @@ func (w *windowed) rows(b *Batch) {
 				if wf.others != nil {
 					other = wf.others.at(&wf.w.T, i)
 				}
-				v, err := p.fs[j].result(offset, other)
-				if err != nil {
+				if err := p.fs[j].result(&offset, &other, &v); err != nil {
 					bad, why = append(bad, i), append(why, err)
 					continue
 				}
-				set(results[wf.index], wf.w.T, b.N, i, v)
+				set(results[wf.index], classes[wf.index], b.N, i, &v)
 			}
 		}
 	}
@@ -182,7 +208,7 @@ func (w *windowed) rows(b *Batch) {
 }
 
 // set puts a single value into a vector.
-func set(v *Vector, t sql.Type, n int, i int32, value plan.Value) {
+func set(v *Vector, class plan.Class, n int, i int32, value *plan.Value) {
 	if value.Null {
 		if v.Null == nil {
 			v.Null = make([]bool, n)
@@ -190,7 +216,7 @@ func set(v *Vector, t sql.Type, n int, i int32, value plan.Value) {
 		v.Null[i] = true
 		return
 	}
-	switch plan.ClassOf(t) {
+	switch class {
 	case plan.ClassInt:
 		v.I[i] = value.I
 	case plan.ClassFloat:
@@ -200,12 +226,26 @@ func set(v *Vector, t sql.Type, n int, i int32, value plan.Value) {
 	}
 }
 
+// push takes the newest row.
+func (p *partition) push(f *frame, t int64, i int32) {
+	p.time = append(p.time, t)
+	for k, r := range p.args {
+		r.pushFrom(f.args[k].values, i)
+	}
+	for _, s := range p.fs {
+		s.add(t)
+	}
+}
+
+// drop forgets the oldest row.
 func (p *partition) drop() {
 	t := p.time[0]
 	p.time = p.time[1:]
-	p.first++
 	for _, s := range p.fs {
 		s.drop(t)
+	}
+	for _, r := range p.args {
+		r.pop()
 	}
 }
 
@@ -261,204 +301,307 @@ func (f *frame) sweep(t int64) {
 
 // slider is one function over one partition's frame.
 type slider interface {
-	// add takes the newest row, drop the oldest, whose time is given.
-	add(v plan.Value, t int64)
+	// add takes the newest row, whose value is the last of the ring.
+	add(t int64)
+	// drop takes the oldest row back, whose value is still the first of the ring.
 	drop(t int64)
-	result(offset, other plan.Value) (plan.Value, error)
-	// kept are the values of the frame's rows, oldest first: enough to make the
-	// slider anew.
-	kept() []plan.Value
+	result(offset, other, v *plan.Value) error
 }
 
-func newSlider(wf *windowFunction) slider {
-	w := wf.w
-	class := plan.ClassInt
-	if w.Arg != nil {
-		class = plan.ClassOf(w.Arg.Type())
-	}
+func newSlider(wf *windowFunction, r *ring) slider {
+	w := &wf.w
 	switch w.Func {
 	case "first_value", "last_value", "lag", "nth_value":
-		return &ringSlider{w: &wf.w}
+		return &ringSlider{w: w, ring: r}
 	case "min", "max":
-		return &dequeSlider{class: class, max: w.Func == "max"}
+		return &dequeSlider{ring: r, max: w.Func == "max"}
 	}
-	s := &sumSlider{w: &wf.w, class: class}
+	s := &sumSlider{w: w, ring: r}
+	switch w.Func {
+	case "count":
+		s.kind = sumCount
+	case "sum", "avg":
+		s.kind = sumInts
+		if r.class == plan.ClassFloat {
+			s.kind = sumFloats
+		}
+	case "exp_avg":
+		s.kind = sumDecayed
+	default:
+		s.kind = sumMoments
+	}
 	if w.Distinct {
 		s.seen = map[distinctKey]int{}
 	}
 	return s
 }
 
-// ring is a queue of values.
+// ring is a queue of values of one class.
 type ring struct {
-	v    []plan.Value
-	head int
+	class plan.Class
+	t     sql.Type
+	null  []bool // nil if none ever was
+	i     []int64
+	f     []float64
+	s     []string
+	row   []plan.Value
+	n     int
 }
 
-func (r *ring) push(v plan.Value) { r.v = append(r.v, v) }
-func (r *ring) pop() plan.Value {
-	v := r.v[r.head]
-	r.v[r.head] = plan.Value{}
-	if r.head++; r.head > 32 && r.head*2 > len(r.v) {
-		r.v = append(r.v[:0], r.v[r.head:]...)
-		r.head = 0
+func (r *ring) pushFrom(v *Vector, at int32) {
+	null := v.null(at)
+	if null && r.null == nil {
+		r.null = make([]bool, r.n, r.n*2+1)
 	}
-	return v
+	if r.null != nil {
+		r.null = append(r.null, null)
+	}
+	r.n++
+	switch r.class {
+	case plan.ClassInt:
+		r.i = append(r.i, v.I[at])
+	case plan.ClassFloat:
+		r.f = append(r.f, v.F[at])
+	case plan.ClassString:
+		if null {
+			r.s = append(r.s, "")
+		} else {
+			r.s = append(r.s, v.S[at])
+		}
+	default:
+		r.row = append(r.row, v.at(&r.t, at))
+	}
 }
-func (r *ring) len() int            { return len(r.v) - r.head }
-func (r *ring) at(i int) plan.Value { return r.v[r.head+i] }
+
+// push is pushFrom for a single value.
+func (r *ring) push(v plan.Value) {
+	if v.Null && r.null == nil {
+		r.null = make([]bool, r.n, r.n*2+1)
+	}
+	if r.null != nil {
+		r.null = append(r.null, v.Null)
+	}
+	r.n++
+	switch r.class {
+	case plan.ClassInt:
+		r.i = append(r.i, v.I)
+	case plan.ClassFloat:
+		r.f = append(r.f, v.F)
+	case plan.ClassString:
+		r.s = append(r.s, v.S)
+	default:
+		r.row = append(r.row, v)
+	}
+}
+
+func (r *ring) pop() {
+	r.n--
+	if r.null != nil {
+		r.null = r.null[1:]
+	}
+	switch r.class {
+	case plan.ClassInt:
+		r.i = r.i[1:]
+	case plan.ClassFloat:
+		r.f = r.f[1:]
+	case plan.ClassString:
+		r.s[0] = ""
+		r.s = r.s[1:]
+	default:
+		r.row[0] = plan.Value{}
+		r.row = r.row[1:]
+	}
+}
+
+func (r *ring) isNull(i int) bool { return r.null != nil && r.null[i] }
+
+func (r *ring) at(i int) plan.Value {
+	if r.isNull(i) {
+		return plan.Value{Null: true}
+	}
+	switch r.class {
+	case plan.ClassInt:
+		return plan.Value{I: r.i[i]}
+	case plan.ClassFloat:
+		return plan.Value{F: r.f[i]}
+	case plan.ClassString:
+		return plan.Value{S: r.s[i]}
+	}
+	return r.row[i]
+}
+
+type sumKind uint8
+
+const (
+	sumCount sumKind = iota
+	sumInts
+	sumFloats
+	sumMoments
+	sumDecayed
+)
 
 // sumSlider is COUNT, SUM, AVG, variances and EXP_AVG.
 type sumSlider struct {
-	w     *plan.Window
-	class plan.Class
-	ring  ring
-	n     int64 // rows, or values that are not null
-	i     int64
-	over  int64
-	f     float64
-	lost  float64
-	m     moments
-	d     decayed
-	seen  map[distinctKey]int
-	left  int // rows that have left since the sums were made anew
+	w    *plan.Window
+	kind sumKind
+	ring *ring // nil for COUNT(*)
+	n    int64 // rows, or values that are not null
+	i    int64
+	over int64
+	f    float64
+	lost float64
+	m    moments
+	d    decayed
+	seen map[distinctKey]int
+	left int // rows that have left since the sums were made anew
 }
 
-func (s *sumSlider) add(v plan.Value, t int64) {
-	s.ring.push(v)
-	if v.Null && s.w.Arg != nil {
+func (s *sumSlider) add(t int64) {
+	if s.ring == nil {
+		s.n++
+		return
+	}
+	at := s.ring.n - 1
+	if s.ring.isNull(at) {
 		return
 	}
 	if s.seen != nil {
-		k := keyOf(v, s.w.Arg.Type())
+		k := keyOf(s.ring.at(at), s.ring.t)
 		if s.seen[k]++; s.seen[k] > 1 {
 			return
 		}
 	}
-	s.take(v, t)
+	s.take(at, t)
 }
 
-func (s *sumSlider) take(v plan.Value, t int64) {
+// take adds the value at a place of the ring.
+func (s *sumSlider) take(at int, t int64) {
 	s.n++
-	switch s.w.Func {
-	case "sum", "avg":
-		if s.class == plan.ClassFloat {
-			s.f, s.lost = compensated(s.f, s.lost, v.F)
-		} else {
-			sum := s.i + v.I
-			if v.I > 0 && sum < s.i {
-				s.over++
-			} else if v.I < 0 && sum > s.i {
-				s.over--
-			}
-			s.i = sum
+	switch s.kind {
+	case sumInts:
+		v := s.ring.i[at]
+		sum := s.i + v
+		if v > 0 && sum < s.i {
+			s.over++
+		} else if v < 0 && sum > s.i {
+			s.over--
 		}
-	case "exp_avg":
-		s.d.add(v.F, t, float64(s.w.HalfLife))
-	case "count":
-	default:
-		s.m.add(v.F)
+		s.i = sum
+	case sumFloats:
+		s.f, s.lost = compensated(s.f, s.lost, s.ring.f[at])
+	case sumMoments:
+		s.m.add(s.ring.f[at])
+	case sumDecayed:
+		s.d.add(s.ring.f[at], t, float64(s.w.HalfLife))
 	}
 }
 
 func (s *sumSlider) drop(t int64) {
-	v := s.ring.pop()
-	if v.Null && s.w.Arg != nil {
+	if s.ring == nil {
+		s.n--
+		return
+	}
+	if s.ring.isNull(0) {
 		return
 	}
 	if s.seen != nil {
-		k := keyOf(v, s.w.Arg.Type())
+		k := keyOf(s.ring.at(0), s.ring.t)
 		if s.seen[k]--; s.seen[k] > 0 {
 			return
 		}
 		delete(s.seen, k)
 	}
 	s.n--
-	switch s.w.Func {
-	case "sum", "avg":
-		if s.class == plan.ClassFloat {
-			s.f, s.lost = compensated(s.f, s.lost, -v.F)
-		} else {
-			sum := s.i - v.I
-			if v.I < 0 && sum < s.i {
-				s.over++
-			} else if v.I > 0 && sum > s.i {
-				s.over--
-			}
-			s.i = sum
-		}
-	case "exp_avg":
-		s.d.remove(v.F, t, float64(s.w.HalfLife))
-	case "count":
+	switch s.kind {
+	case sumCount:
 		return
-	default:
-		s.m.remove(v.F)
+	case sumInts:
+		v := s.ring.i[0]
+		sum := s.i - v
+		if v < 0 && sum < s.i {
+			s.over++
+		} else if v > 0 && sum > s.i {
+			s.over--
+		}
+		s.i = sum
+		return
+	case sumFloats:
+		s.f, s.lost = compensated(s.f, s.lost, -s.ring.f[0])
+		if s.n == 0 {
+			s.f, s.lost = 0, 0
+		}
+	case sumMoments:
+		s.m.remove(s.ring.f[0])
+	case sumDecayed:
+		s.d.remove(s.ring.f[0], t, float64(s.w.HalfLife))
+		return
 	}
-	if s.n == 0 {
-		s.f, s.lost = 0, 0
-	}
-	if s.left++; s.left >= 1024 && s.seen == nil && s.class == plan.ClassFloat && s.w.Func != "exp_avg" {
+	// What rounding left behind does not add up for ever.
+	if s.left++; s.left >= max(1024, 2*s.ring.n) && s.seen == nil {
 		s.anew()
 	}
 }
 
-// anew computes the sums from the rows, so that what rounding left behind does
-// not add up.
+// anew computes the sums from the rows that stay, all but the first.
 func (s *sumSlider) anew() {
 	s.left, s.n, s.f, s.lost, s.m = 0, 0, 0, 0, moments{}
-	if s.ring.len() > 1024 {
-		s.left = -s.ring.len()
-	}
-	for i := range s.ring.len() {
-		if v := s.ring.at(i); !v.Null {
-			s.take(v, 0)
+	for i := 1; i < s.ring.n; i++ {
+		if !s.ring.isNull(i) {
+			s.take(i, 0)
 		}
 	}
 }
 
-func (s *sumSlider) result(_, _ plan.Value) (plan.Value, error) {
-	if s.w.Func == "count" {
-		return plan.Value{I: s.n}, nil
+func (s *sumSlider) result(_, _, v *plan.Value) error {
+	*v = plan.Value{}
+	if s.kind == sumCount {
+		v.I = s.n
+		return nil
 	}
 	if s.n == 0 {
-		return plan.Value{Null: true}, nil
+		v.Null = true
+		return nil
 	}
-	switch s.w.Func {
-	case "exp_avg":
-		return s.d.result(), nil
-	case "sum", "avg":
-	default:
-		return s.m.result(s.w.Func), nil
-	}
-	if s.class == plan.ClassFloat {
-		v := total(s.f, s.lost)
+	switch s.kind {
+	case sumDecayed:
+		*v = s.d.result()
+		return nil
+	case sumMoments:
+		*v = s.m.result(s.w.Func)
+		return nil
+	case sumFloats:
+		v.F = total(s.f, s.lost)
 		if s.w.Func == "avg" {
-			v /= float64(s.n)
+			v.F /= float64(s.n)
 		}
 		if s.w.T.Kind == sql.KindReal {
-			v = float64(float32(v))
+			v.F = float64(float32(v.F))
 		}
-		return plan.Value{F: v}, nil
+		return nil
 	}
 	if s.over != 0 {
-		return plan.Value{}, overflow(s.w.T)
+		return overflow(s.w.T)
 	}
 	if s.w.Func == "avg" {
-		return plan.Value{I: s.i / s.n}, nil
+		v.I = s.i / s.n
+		return nil
 	}
 	if isInteger(s.w.T.Kind) {
 		if low, high := intLimits(s.w.T.Kind); s.i < low || s.i > high {
-			return plan.Value{}, overflow(s.w.T)
+			return overflow(s.w.T)
 		}
-		return plan.Value{I: s.i}, nil
+		v.I = s.i
+		return nil
 	}
-	return checkedDecimal(s.i, s.w.T)
+	var err error
+	*v, err = checkedDecimal(s.i, s.w.T)
+	return err
 }
 
 // dequeSlider is MIN and MAX: the values that could still become the answer, best
 // first.
 type dequeSlider struct {
-	class plan.Class
+	ring  *ring
 	max   bool
 	seq   []int64
 	v     []plan.Value
@@ -466,9 +609,9 @@ type dequeSlider struct {
 	first int64 // number of the oldest row
 }
 
-func (s *dequeSlider) better(a, b plan.Value) bool {
+func (s *dequeSlider) better(a, b *plan.Value) bool {
 	c := 0
-	switch s.class {
+	switch s.ring.class {
 	case plan.ClassInt:
 		c = compare(a.I, b.I)
 	case plan.ClassFloat:
@@ -482,13 +625,14 @@ func (s *dequeSlider) better(a, b plan.Value) bool {
 	return c <= 0
 }
 
-func (s *dequeSlider) add(v plan.Value, _ int64) {
+func (s *dequeSlider) add(int64) {
 	seq := s.next
 	s.next++
+	v := s.ring.at(s.ring.n - 1)
 	if v.Null {
 		return
 	}
-	for n := len(s.v); n > 0 && s.better(v, s.v[n-1]); n-- {
+	for n := len(s.v); n > 0 && s.better(&v, &s.v[n-1]); n-- {
 		s.v, s.seq = s.v[:n-1], s.seq[:n-1]
 	}
 	s.v, s.seq = append(s.v, v), append(s.seq, seq)
@@ -501,95 +645,82 @@ func (s *dequeSlider) drop(int64) {
 	s.first++
 }
 
-func (s *dequeSlider) result(_, _ plan.Value) (plan.Value, error) {
+func (s *dequeSlider) result(_, _, v *plan.Value) error {
 	if len(s.v) == 0 {
-		return plan.Value{Null: true}, nil
+		*v = plan.Value{Null: true}
+	} else {
+		*v = s.v[0]
 	}
-	return s.v[0], nil
+	return nil
 }
 
 // ringSlider is FIRST_VALUE, LAST_VALUE, LAG and NTH_VALUE.
 type ringSlider struct {
 	w    *plan.Window
-	ring ring
+	ring *ring
 }
 
-func (s *ringSlider) add(v plan.Value, _ int64) { s.ring.push(v) }
-func (s *ringSlider) drop(int64)                { s.ring.pop() }
-func (s *ringSlider) kept() []plan.Value        { return s.ring.v[s.ring.head:] }
-func (s *sumSlider) kept() []plan.Value         { return s.ring.v[s.ring.head:] }
+func (s *ringSlider) add(int64)  {}
+func (s *ringSlider) drop(int64) {}
 
-// Rows that cannot become the answer any more are kept as nulls.
-func (s *dequeSlider) kept() []plan.Value {
-	list := make([]plan.Value, s.next-s.first)
-	for i := range list {
-		list[i].Null = true
+// nth finds the k-th row, from 0, forwards or backwards from a row.
+func (s *ringSlider) nth(k int64, from, step int) (int, bool) {
+	n := s.ring.n
+	if !s.w.IgnoreNulls {
+		if k > int64(n) {
+			return 0, false
+		}
+		from += step * int(k)
+		return from, from >= 0 && from < n
 	}
-	for i, seq := range s.seq {
-		list[seq-s.first] = s.v[i]
+	for i := from; i >= 0 && i < n; i += step {
+		if s.ring.isNull(i) {
+			continue
+		}
+		if k == 0 {
+			return i, true
+		}
+		k--
 	}
-	return list
+	return 0, false
 }
 
-func (s *ringSlider) result(offset, other plan.Value) (plan.Value, error) {
-	null := plan.Value{Null: true}
-	n := s.ring.len()
-	// nth finds the k-th row, from 0, forwards or backwards from a row.
-	nth := func(k int64, from, step int) (plan.Value, bool) {
-		if !s.w.IgnoreNulls {
-			if k > int64(n) {
-				return null, false
-			}
-			if from += step * int(k); from < 0 || from >= n {
-				return null, false
-			}
-			return s.ring.at(from), true
-		}
-		for i := from; i >= 0 && i < n; i += step {
-			v := s.ring.at(i)
-			if v.Null {
-				continue
-			}
-			if k == 0 {
-				return v, true
-			}
-			k--
-		}
-		return null, false
-	}
+func (s *ringSlider) result(offset, other, v *plan.Value) error {
+	*v = plan.Value{Null: true}
+	at, ok := 0, false
 	switch s.w.Func {
 	case "first_value":
-		v, _ := nth(0, 0, 1)
-		return v, nil
+		at, ok = s.nth(0, 0, 1)
 	case "last_value":
-		v, _ := nth(0, n-1, -1)
-		return v, nil
+		at, ok = s.nth(0, s.ring.n-1, -1)
 	case "nth_value":
 		if offset.Null {
-			return null, nil
+			return nil
 		}
 		if offset.I < 1 {
-			return null, fail(functionError, "NTH_VALUE counts from 1")
+			return fail(functionError, "NTH_VALUE counts from 1")
 		}
-		var v plan.Value
 		if s.w.FromLast {
-			v, _ = nth(offset.I-1, n-1, -1)
+			at, ok = s.nth(offset.I-1, s.ring.n-1, -1)
 		} else {
-			v, _ = nth(offset.I-1, 0, 1)
+			at, ok = s.nth(offset.I-1, 0, 1)
 		}
-		return v, nil
+	default:
+		if offset.Null {
+			return nil
+		}
+		if offset.I < 0 {
+			return fail(functionError, "LAG looks back by 0 rows or more")
+		}
+		if offset.I == 0 {
+			at, ok = s.ring.n-1, true
+		} else if at, ok = s.nth(offset.I-1, s.ring.n-2, -1); !ok {
+			*v = *other
+			return nil
+		}
 	}
-	if offset.Null {
-		return null, nil
+	if ok {
+		*v = s.ring.at(at)
 	}
-	if offset.I < 0 {
-		return null, fail(functionError, "LAG looks back by 0 rows or more")
-	}
-	if offset.I == 0 {
-		return s.ring.at(n - 1), nil
-	}
-	if v, ok := nth(offset.I-1, n-2, -1); ok {
-		return v, nil
-	}
-	return other, nil
+	return nil
 }
