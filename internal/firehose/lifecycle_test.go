@@ -111,6 +111,16 @@ func TestDrainOnDelete(t *testing.T) {
 	if !r.engine.removed[st.record.ID] {
 		t.Error("not drained")
 	}
+	// A destination that takes nothing does not keep it from going.
+	st = r.mustCreate(input("s", minimal(kindS3)))
+	r.engine.drain = errors.New("the destination is down")
+	if err := r.delete("s", false); err != nil {
+		t.Fatal(err)
+	}
+	r.settleAll()
+	if drained, removed := r.engine.removed[st.record.ID]; !removed || drained {
+		t.Errorf("removed %v, drained %v", removed, drained)
+	}
 }
 
 const (

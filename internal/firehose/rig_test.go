@@ -38,6 +38,7 @@ type engine struct {
 	puts    map[string][]string
 	err     error // of the next Put
 	apply   error // of the next Apply
+	drain   error // of draining
 	applies int
 }
 
@@ -62,6 +63,9 @@ func (e *engine) Apply(_ context.Context, d *delivery.Definition) error {
 func (e *engine) Remove(_ context.Context, id string, drain bool) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if drain && e.drain != nil {
+		return e.drain
+	}
 	if old := e.running[id]; old != nil {
 		old.Main.Close()
 	}

@@ -139,8 +139,12 @@ func New(ctx context.Context, o Options) (*Service, error) {
 	}
 	for _, st := range s.registry.all() {
 		if err := s.reconcile(ctx, st.record.ID); err != nil {
-			s.cancel()
-			return nil, fmt.Errorf("open delivery stream %s: %w", st.name, err)
+			if ctx.Err() != nil {
+				s.cancel()
+				return nil, err
+			}
+			// One delivery stream must not keep the others from running.
+			s.logger.Error("run a delivery stream; it is tried again", "stream", st.name, "account", st.account, "error", err)
 		}
 	}
 	return s, nil

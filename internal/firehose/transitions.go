@@ -218,7 +218,7 @@ func (s *Service) finishDelete(ctx context.Context, st *stream) error {
 	entry := s.running.entry(st.record.ID)
 	entry.mu.Lock()
 	defer entry.mu.Unlock()
-	if err := s.engine.Remove(ctx, st.record.ID, s.options.DrainOnDelete); err != nil {
+	if err := s.remove(ctx, st); err != nil {
 		return err
 	}
 	entry.applied.Store(nil)
@@ -227,6 +227,25 @@ func (s *Service) finishDelete(ctx context.Context, st *stream) error {
 	}
 	s.running.forget(st.record.ID)
 	return nil
+}
+
+// drainBound is how long a deletion waits for what is undelivered: other changes
+// wait with it.
+const drainBound = 30 * time.Second
+
+// remove ends a delivery stream at the engine, with what it has not delivered if
+// the operator wants that and the destination takes it.
+func (s *Service) remove(ctx context.Context, st *stream) error {
+	if s.options.DrainOnDelete {
+		bounded, cancel := context.WithTimeout(ctx, drainBound)
+		defer cancel()
+		err := s.engine.Remove(bounded, st.record.ID, true)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		s.logger.Error("delete a delivery stream with undelivered records", "stream", st.name, "account", st.account, "error", err)
+	}
+	return s.engine.Remove(ctx, st.record.ID, false)
 }
 
 // newDataKey makes the key that seals a delivery stream's records, or says why
