@@ -332,17 +332,12 @@ func (j *join) leave(side int, t int64) {
 	if g := s.of[0]; g >= 0 {
 		s.byKey[g].rows = s.byKey[g].rows[1:]
 	}
-	s.rows.pop()
+	s.rows.drop(1)
 	s.matched, s.of = s.matched[1:], s.of[1:]
 	if s.rows.len() == 0 && len(s.byKey) > 64 {
 		s.groups.clear()
 		s.byKey = s.byKey[:0]
 	}
-}
-
-// pop drops the oldest row, and gives its memory back now and then.
-func (t *table) pop() {
-	t.drop(1)
 }
 
 // lookup joins a stream with a table.

@@ -151,21 +151,21 @@ func (c *column) addValue(v plan.Value) {
 
 func (c *column) value(i int) plan.Value { return c.at(&c.t, int32(i)) }
 
-// drop forgets the first n values.
+// drop forgets the first n values. Their room comes back when what is behind it
+// has to move anyway.
 func (c *column) drop(n int) {
 	c.n -= n
 	if c.Null != nil {
-		c.Null = append(c.Null[:0], c.Null[n:]...)
+		c.Null = dropped(c.Null, n)
 	}
 	switch c.class {
 	case plan.ClassInt:
-		c.I = append(c.I[:0], c.I[n:]...)
+		c.I = dropped(c.I, n)
 	case plan.ClassFloat:
-		c.F = append(c.F[:0], c.F[n:]...)
+		c.F = dropped(c.F, n)
 	case plan.ClassString:
-		kept := copy(c.S, c.S[n:])
-		clear(c.S[kept:])
-		c.S = c.S[:kept]
+		clear(c.S[:n])
+		c.S = dropped(c.S, n)
 	case plan.ClassRow:
 		for f := range c.t.Fields {
 			member := column{class: plan.ClassOf(c.t.Fields[f].Type), t: c.t.Fields[f].Type, Vector: *c.R[f], n: c.n + n}
@@ -173,6 +173,13 @@ func (c *column) drop(n int) {
 			*c.R[f] = member.Vector
 		}
 	}
+}
+
+func dropped[T any](s []T, n int) []T {
+	if n == len(s) {
+		return s[:0]
+	}
+	return s[n:]
 }
 
 // table is a store of kept rows, oldest first. Rows are numbered from the first
@@ -206,7 +213,7 @@ func (t *table) drop(n int) {
 		return
 	}
 	t.head += int64(n)
-	t.time = append(t.time[:0], t.time[n:]...)
+	t.time = dropped(t.time, n)
 	for _, c := range t.cols {
 		c.drop(n)
 	}
