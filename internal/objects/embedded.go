@@ -65,6 +65,7 @@ type Embedded struct {
 	logger  *slog.Logger
 	index   *index.Store
 	blobs   blobs
+	minPart int64 // MinPartBytes; less in tests
 
 	// buckets is held for reading by commits that need their bucket to stay, and
 	// for writing by those that change one. It comes before the locks below.
@@ -156,7 +157,7 @@ func Open(o Options) (*Embedded, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	e := &Embedded{fs: o.Files, options: o, logger: o.Logger}
+	e := &Embedded{fs: o.Files, options: o, logger: o.Logger, minPart: MinPartBytes}
 	e.uploads.seed, e.objects.seed = maphash.MakeSeed(), maphash.MakeSeed()
 	for _, dir := range []string{indexDir, dataDir} {
 		if err := o.Files.MkdirAll(dir); err != nil {

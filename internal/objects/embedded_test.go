@@ -25,8 +25,12 @@ func openStore(t testing.TB, fsys vfs.FS) *Embedded {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { e.Close() })
+	e.minPart = testPart
 	return e
 }
+
+// testPart is the least size of parts in these tests: more than a block.
+const testPart = 70_000
 
 func contents(t testing.TB, e *Embedded) map[string]string {
 	t.Helper()
@@ -104,7 +108,7 @@ func history(t testing.TB, e *Embedded, seed uint64, n int, before, after func(m
 			delete(then, key)
 			do = func() error { return e.Delete(ctx, "bkt", key) }
 		case 1: // in parts
-			parts := []string{strings.Repeat(string(rune('a'+rng.IntN(26))), MinPartBytes), strings.Repeat("z", 1+rng.IntN(100))}
+			parts := []string{strings.Repeat(string(rune('a'+rng.IntN(26))), testPart), strings.Repeat("z", 1+rng.IntN(100))}
 			then[key] = strings.Join(parts, "")
 			do = func() error {
 				id, err := e.createUpload(ctx, "bkt", key, uploadRecord{})
@@ -364,7 +368,7 @@ func TestReadersKeepWhatTheyRead(t *testing.T) {
 			t.Fatal(err)
 		}
 		var named []completedPart
-		for i, v := range []string{strings.Repeat(value, MinPartBytes), value} {
+		for i, v := range []string{strings.Repeat(value, testPart), value} {
 			p, err := e.putPart(ctx, "bkt", key, id, i+1, strings.NewReader(v), int64(len(v)), "", nil)
 			if err != nil {
 				t.Fatal(err)
@@ -385,7 +389,7 @@ func TestReadersKeepWhatTheyRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	b, err := io.ReadAll(body)
-	if err != nil || len(b) != MinPartBytes+1 || bytes.Count(b, []byte("a")) != len(b) {
+	if err != nil || len(b) != testPart+1 || bytes.Count(b, []byte("a")) != len(b) {
 		t.Errorf("%d bytes: %v", len(b), err)
 	}
 	body.Close()

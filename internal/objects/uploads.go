@@ -187,9 +187,9 @@ func (e *Embedded) completeUpload(ctx context.Context, bucket, key, id string, w
 		if p == nil || strings.Trim(want.etag, `"`) != p.ETag || want.checksum != "" && want.checksum != p.Checksum {
 			return nil, invalid(want.number)
 		}
-		if p.Size < MinPartBytes && i < len(wanted)-1 {
+		if p.Size < e.minPart && i < len(wanted)-1 {
 			return nil, &Error{Code: "EntityTooSmall", Status: 400, Message: "Your proposed upload is smaller than the minimum allowed size",
-				fields: []field{{"ProposedSize", strconv.FormatInt(p.Size, 10)}, {"MinSizeAllowed", strconv.Itoa(MinPartBytes)}, {"PartNumber", strconv.Itoa(p.number)}, {"ETag", p.ETag}}}
+				fields: []field{{"ProposedSize", strconv.FormatInt(p.Size, 10)}, {"MinSizeAllowed", strconv.FormatInt(e.minPart, 10)}, {"PartNumber", strconv.Itoa(p.number)}, {"ETag", p.ETag}}}
 		}
 		raw, err := hex.DecodeString(p.ETag)
 		if err != nil {
