@@ -13,6 +13,8 @@ import (
 type Located struct {
 	ID, ARN, Name, Account, Region string
 	Version                        int
+	// Direct says that records are put to it, and not read from somewhere.
+	Direct bool
 	// Errors is where the error output is: a bucket, seen as the role that writes
 	// there, and what all its keys begin with.
 	Errors struct {
@@ -28,7 +30,8 @@ func (s *Service) Locate(call *api.Call, name *string) (*Located, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Located{ID: st.record.ID, ARN: st.arn, Name: st.name, Account: st.account, Region: st.region, Version: st.record.Version}
+	l := &Located{ID: st.record.ID, ARN: st.arn, Name: st.name, Account: st.account, Region: st.region, Version: st.record.Version,
+		Direct: st.record.Source.Kinesis == nil && st.record.Source.MSK == nil}
 	a := &assembly{parts: &s.options.Parts, stream: st.streamName, d: st.record.Destination.clone().effective()}
 	role, bucket, prefix, failures := "", "", "", ""
 	if e := a.d.ExtendedS3; e != nil {

@@ -168,6 +168,18 @@ func misbehave(mode string) {
 	}
 }
 
+// serveUntilKilled is a server that has called its functions and waits for what
+// the test does to it.
+func serveUntilKilled() {
+	r, err := New(Options{Dir: os.Getenv("FUNCTIONS")})
+	if err != nil {
+		panic(err)
+	}
+	a, err := r.Invoke(context.Background(), Request{Function: "f"})
+	fmt.Println(string(a.Payload), err)
+	select {}
+}
+
 // memoryLogs keeps what functions print.
 type memoryLogs struct {
 	mu    sync.Mutex

@@ -4,9 +4,7 @@ package functions
 
 import (
 	"bufio"
-	"context"
 	"encoding/json"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,18 +14,6 @@ import (
 
 	"golang.org/x/sys/unix"
 )
-
-// serveUntilKilled is a server that has called its functions and waits for what
-// the test does to it.
-func serveUntilKilled() {
-	r, err := New(Options{Dir: os.Getenv("FUNCTIONS")})
-	if err != nil {
-		panic(err)
-	}
-	a, err := r.Invoke(context.Background(), Request{Function: "f"})
-	fmt.Println(string(a.Payload), err)
-	select {}
-}
 
 // gone waits for a process to end; the test's own timeout ends the wait.
 func gone(t *testing.T, pid int) {

@@ -44,6 +44,7 @@ type house struct {
 	put     []string
 	busy    int // puts that are throttled before one is taken
 	gone    bool
+	refuse  error // of puts
 	now     time.Time
 }
 
@@ -67,6 +68,9 @@ func (h *house) Rehearsal(_ context.Context, _ *api.Call, _ *string, store objec
 }
 
 func (h *house) PutRecordBatch(_ context.Context, _ *api.Call, in *firehoseapi.PutRecordBatchInput) (*firehoseapi.PutRecordBatchOutput, error) {
+	if h.refuse != nil {
+		return nil, h.refuse
+	}
 	out := &firehoseapi.PutRecordBatchOutput{FailedPutCount: new(int32)}
 	for _, r := range in.Records {
 		if h.busy > 0 {
@@ -105,7 +109,7 @@ func (h *house) state() error {
 
 func open(t *testing.T) *house {
 	t.Helper()
-	h := &house{t: t, located: firehose.Located{ID: "id-1", ARN: "arn:x", Name: "clicks", Account: "123456789012", Region: "eu-west-1", Version: 1}, now: time.Now()}
+	h := &house{t: t, located: firehose.Located{ID: "id-1", ARN: "arn:x", Name: "clicks", Account: "123456789012", Region: "eu-west-1", Version: 1, Direct: true}, now: time.Now()}
 	log := shardlog.New(memory.New(memory.Options{}), shardlog.Options{})
 	store, err := meta.Open(t.Context(), log, vfs.NewMemory(), meta.Options{})
 	if err != nil {
@@ -282,6 +286,24 @@ func TestRedrivePutsThrottledRecordsAgain(t *testing.T) {
 	}
 	if len(h.put) != 3 {
 		t.Errorf("put %q", h.put)
+	}
+}
+
+// An object of which nothing could be put back is not remembered.
+func TestRedriveThatIsRefused(t *testing.T) {
+	h := open(t)
+	h.object("f/processing-failed/clicks-1-a", failures("processing-failed", "a"))
+	h.refuse = &firehoseapi.InvalidArgumentException{Message: "not now"}
+	if got := h.redrive(deliverycontrol.RedriveRecordsInput{}); got != "InvalidArgumentException: not now" {
+		t.Error(got)
+	}
+	h.refuse = nil
+	if got := h.redrive(deliverycontrol.RedriveRecordsInput{}); !strings.HasPrefix(got, "1 put, 0 skipped") {
+		t.Error(got)
+	}
+	h.located.Direct = false
+	if got := h.redrive(deliverycontrol.RedriveRecordsInput{}); !strings.Contains(got, "this delivery stream reads a source") {
+		t.Error(got)
 	}
 }
 

@@ -69,6 +69,9 @@ func (s *Service) RedriveRecords(ctx context.Context, call *api.Call, in *delive
 	if err != nil {
 		return nil, err
 	}
+	if !l.Direct {
+		return nil, &deliverycontrol.InvalidArgumentException{Message: "Records are put back as they are put; this delivery stream reads a source, to which what failed has to go."}
+	}
 	prefix := l.Errors.Prefix
 	if in.Prefix != nil {
 		if !strings.HasPrefix(*in.Prefix, prefix) {
@@ -252,17 +255,26 @@ func (r *redrive) object(ctx context.Context, o objects.Info) error {
 	// Remembered first: a call that is cut off in the middle leaves records in the
 	// error output, where they are seen, and never puts them back without an end.
 	row := redriven{At: r.s.o.Now().UnixMilli(), Digests: digests}
+	undo := meta.Op{Key: redrives.Key(r.l.ID, o.Key), Delete: true}
 	if old, ok, err := redrives.Get(r.s.o.Meta, r.l.ID, o.Key); err == nil && ok {
-		row.Digests = append(old.Value.Digests, digests...)
+		row.Digests = append(slices.Clone(old.Value.Digests), digests...)
+		undo = redrives.Put(old.Value, r.l.ID, o.Key)
 	}
 	if _, err := r.s.o.Meta.Commit(ctx, redrives.Put(row, r.l.ID, o.Key)); err != nil {
 		return err
 	}
-	return r.put(ctx, put)
+	taken, err := r.put(ctx, put)
+	if err != nil && taken == 0 {
+		// Nothing has gone back; the next call may try.
+		_, undone := r.s.o.Meta.Commit(context.WithoutCancel(ctx), undo)
+		return errors.Join(err, undone)
+	}
+	return err
 }
 
-// put puts records in batches, and those that are throttled again.
-func (r *redrive) put(ctx context.Context, records [][]byte) error {
+// put puts records in batches, and those that are throttled again. It counts those
+// that were taken.
+func (r *redrive) put(ctx context.Context, records [][]byte) (taken int, err error) {
 	for attempt := 0; len(records) > 0; {
 		n, size := 0, 0
 		in := &firehoseapi.PutRecordBatchInput{DeliveryStreamName: r.in.DeliveryStreamName}
@@ -278,7 +290,7 @@ func (r *redrive) put(ctx context.Context, records [][]byte) error {
 		case errors.As(err, &busy):
 			again = records[:n:n]
 		case err != nil:
-			return err
+			return taken, err
 		default:
 			for i, answer := range out.RequestResponses {
 				if answer.ErrorCode != nil {
@@ -286,21 +298,22 @@ func (r *redrive) put(ctx context.Context, records [][]byte) error {
 				}
 			}
 		}
+		taken += n - len(again)
 		records = append(again, records[n:]...)
 		if len(again) == 0 {
 			attempt = 0
 			continue
 		}
 		if attempt++; attempt == putAttempts {
-			return &deliverycontrol.ServiceUnavailableException{Message: fmt.Sprintf("The delivery stream takes no more records; %d of this object are left.", len(records))}
+			return taken, &deliverycontrol.ServiceUnavailableException{Message: fmt.Sprintf("The delivery stream takes no more records; %d of this object are left.", len(records))}
 		}
 		select {
 		case <-time.After(100 * time.Millisecond << min(attempt, 5)):
 		case <-ctx.Done():
-			return ctx.Err()
+			return taken, ctx.Err()
 		}
 	}
-	return nil
+	return taken, nil
 }
 
 // read decodes an object of failures. reason says why it is none.
