@@ -112,6 +112,7 @@ type Destination struct {
 	client  *http.Client
 	timeout time.Duration
 	commit  time.Duration
+	most    int // rows of one request
 
 	session session
 
@@ -169,7 +170,7 @@ func New(c Config, d Deps) (*Destination, error) {
 	if err != nil {
 		return nil, fmt.Errorf("Snowflake: %w", err)
 	}
-	s := &Destination{config: c, deps: d, base: base, client: client, channels: map[string]*channel{}}
+	s := &Destination{config: c, deps: d, base: base, client: client, most: mostRows, channels: map[string]*channel{}}
 	s.session.gate = make(chan struct{}, 1)
 	s.session.gate <- struct{}{}
 	if s.timeout = c.Timeout; s.timeout <= 0 {
@@ -200,7 +201,7 @@ func (d *Destination) borrow(ctx context.Context, b *record.Batch) (*channel, er
 		if len(d.channels) >= maxChannels {
 			d.forgetLocked()
 		}
-		c = &channel{name: name, busy: make(chan struct{}, 1), rows: mostRows}
+		c = &channel{name: name, busy: make(chan struct{}, 1), rows: d.most}
 		c.busy <- struct{}{}
 		d.channels[name] = c
 	}
@@ -428,7 +429,7 @@ func (a *attempt) flush(n int) error {
 	a.bytes += written
 	a.sent = append(a.sent, a.group)
 	a.group = group{}
-	if a.channel.rows < mostRows {
+	if a.channel.rows < a.most {
 		// Rows that are refused can be told apart only by waiting for each group.
 		return a.settle()
 	}
@@ -476,8 +477,8 @@ func (a *attempt) judge(s channelStatus) {
 	refused := s.refused() - c.errors
 	c.errors, c.lastError = s.refused(), s.ErrorMessage
 	if refused <= 0 {
-		if c.clean++; c.clean >= cleanGroups && c.rows < mostRows {
-			c.rows, c.clean = min(c.rows*2, mostRows), 0
+		if c.clean++; c.clean >= cleanGroups && c.rows < a.most {
+			c.rows, c.clean = min(c.rows*2, a.most), 0
 		}
 		return
 	}

@@ -451,14 +451,16 @@ func TestNothingTwice(t *testing.T) {
 				}))
 				defer proxy.Close()
 				_ = address
-				d := open(t, config(proxy.URL))
-				rows := numbered(0, 3*mostRows-5) // three requests
+				const most = 100 // rows of a request
+				life := func() *Destination { d := open(t, config(proxy.URL)); d.most = most; return d }
+				d := life()
+				rows := numbered(0, 3*most-5) // three requests
 				b := batchOf(1, 100, rows...)
 				if _, err := d.Deliver(t.Context(), b); err == nil {
 					t.Fatal("Deliver succeeded")
 				}
 				if again {
-					d = open(t, config(proxy.URL))
+					d = life()
 				}
 				r, err := d.Deliver(t.Context(), b)
 				if err != nil || len(r.Failed) > 0 {
@@ -468,12 +470,12 @@ func TestNothingTwice(t *testing.T) {
 					t.Errorf("%d rows are there, want %d", len(got), len(rows))
 				}
 				// A third time, as after a crash before the checkpoint.
-				if r, err = open(t, config(proxy.URL)).Deliver(t.Context(), b); err != nil || len(r.Failed) > 0 || len(a.stored()) != len(rows) {
+				if r, err = life().Deliver(t.Context(), b); err != nil || len(r.Failed) > 0 || len(a.stored()) != len(rows) {
 					t.Errorf("once more: %v, %d rows", err, len(a.stored()))
 				}
 				// The batch may be longer in another life: it begins at the same place.
-				longer := batchOf(1, 100, append(slices.Clone(rows), numbered(3*mostRows-5, 3*mostRows)...)...)
-				if _, err = open(t, config(proxy.URL)).Deliver(t.Context(), longer); err != nil || len(a.stored()) != len(rows)+5 {
+				longer := batchOf(1, 100, append(slices.Clone(rows), numbered(3*most-5, 3*most)...)...)
+				if _, err = life().Deliver(t.Context(), longer); err != nil || len(a.stored()) != len(rows)+5 {
 					t.Errorf("longer: %v, %d rows", err, len(a.stored()))
 				}
 			})
