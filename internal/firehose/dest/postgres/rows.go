@@ -229,8 +229,11 @@ func (t *table) field(b []byte, c *column, v []byte) ([]byte, error) {
 // escape appends a value as COPY reads it.
 func escape(b, v []byte) []byte {
 	for {
-		i := bytes.IndexAny(v, "\\\n\r\t")
-		if i < 0 {
+		i := 0
+		for i < len(v) && v[i] != '\\' && (v[i] > '\r' || v[i] < '\t' || v[i] == '\v' || v[i] == '\f') {
+			i++
+		}
+		if i == len(v) {
 			return append(b, v...)
 		}
 		b = append(b, v[:i]...)
@@ -570,13 +573,16 @@ func (r *rows) readObject() error {
 			return err
 		}
 		buffered, _ = r.in.Peek(r.in.Buffered())
-		for i, c := range buffered {
+		begin := 0 // of what belongs to the object
+		for i := 0; i < len(buffered); i++ {
+			c := buffered[i]
 			if depth == 0 {
+				begin = i
 				switch c {
 				case ' ', '\t', '\n', '\r':
+					begin = i + 1
 					continue
 				case '{':
-					r.line = append(r.line[:0], c)
 					depth = 1
 					continue
 				}
@@ -587,23 +593,34 @@ func (r *rows) readObject() error {
 				}
 				return &rowError{"", fmt.Sprintf("Invalid JSON: %q where an object should begin", c)}
 			}
-			r.line = append(r.line, c)
 			switch {
 			case escaped:
 				escaped = false
 			case inString:
-				escaped, inString = c == '\\', c != '"'
+				// Text is most of most records.
+				end := bytes.IndexByte(buffered[i:], '"')
+				if end < 0 {
+					end = len(buffered) - i
+				}
+				if back := bytes.IndexByte(buffered[i:i+end], '\\'); back >= 0 {
+					i += back
+					escaped = true
+				} else if i += end; i < len(buffered) {
+					inString = false
+				}
 			case c == '"':
 				inString = true
 			case c == '{' || c == '[':
 				depth++
 			case c == '}' || c == ']':
 				if depth--; depth == 0 {
+					r.line = append(r.line, buffered[begin:i+1]...)
 					_, _ = r.in.Discard(i + 1)
 					return nil
 				}
 			}
 		}
+		r.line = append(r.line, buffered[min(begin, len(buffered)):]...)
 		if len(r.line) > maxRow {
 			return errRowTooLong
 		}

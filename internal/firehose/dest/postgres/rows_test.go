@@ -5,6 +5,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"testing/iotest"
 )
 
 // all reads an input; a row that cannot be loaded is shown as !reason.
@@ -24,10 +25,18 @@ func all(t *testing.T, options string, columns []column, paths, input string) st
 	if err != nil {
 		return "!!" + err.Error()
 	}
-	r := tab.read(strings.NewReader(input))
+	whole := drain(tab.read(strings.NewReader(input)))
+	if slow := drain(tab.read(iotest.OneByteReader(strings.NewReader(input)))); slow != whole {
+		t.Errorf("byte by byte it reads %q, at once %q", slow, whole)
+	}
+	return whole
+}
+
+func drain(r *rows) string {
 	var out []byte
 	for {
 		var bad *rowError
+		var err error
 		out, err = r.next(out)
 		switch {
 		case errors.Is(err, io.EOF):
