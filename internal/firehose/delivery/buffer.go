@@ -108,6 +108,17 @@ func (m *memory) charge(n int64, b *buffer) {
 	m.freed = make(chan struct{})
 }
 
+// unfair reports whether a delivery stream that holds n bytes has more than its
+// share, where nothing can be spilled: more than what is free for all.
+func (m *memory) unfair(n int64) bool {
+	if m.spool != nil {
+		return false
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return n > m.max-m.used
+}
+
 // reserve waits until n more bytes fit. The largest buffers make room by going to
 // files; where they cannot, it waits for deliveries. No lock may be held.
 func (m *memory) reserve(ctx context.Context, n int64) error {

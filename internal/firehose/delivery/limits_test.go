@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -161,6 +162,41 @@ func TestDefinitionsAreChecked(t *testing.T) {
 		r.stop()
 		if err := e.Apply(t.Context(), define(p)); err != ErrClosed {
 			t.Error(err)
+		}
+	})
+}
+
+// Without files to spill to, a delivery stream that cannot deliver leaves memory
+// to the others.
+func TestStuckDeliveryStreamsLeaveRoom(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r, stuck, p := newRig(t, func(o *Options) { o.BufferMemory = 16 << 20 }), newPeer(), newPeer()
+		stuck.wait = func(ctx context.Context) { <-ctx.Done() }
+		var definitions []*Definition
+		for i := range 4 {
+			d := define(stuck)
+			d.ID = fmt.Sprint("stuck", i)
+			d.Hints.Bytes = 64 << 20
+			definitions = append(definitions, d)
+		}
+		good := define(p)
+		good.Hints.Interval = time.Second
+		r.start(append(definitions, good)...)
+		r.engine.o.DrainTimeout = -1
+		data := strings.Repeat("x", 1<<20)
+		for range 30 {
+			for _, d := range definitions {
+				r.put(d.ID, data)
+			}
+			synctest.Wait()
+		}
+		used := r.engine.memory.used
+		for i := range 10 {
+			r.put("d1", fmt.Sprint(i, data))
+			wait(2 * time.Second)
+			if n := len(p.all()); n != i+1 {
+				t.Fatalf("%d of %d records arrived with %d bytes of memory taken", n, i+1, used)
+			}
 		}
 	})
 }

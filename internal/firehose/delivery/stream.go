@@ -64,9 +64,13 @@ func (s *stream) look(l *lane) (v *version, blocked, eager bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	blocked = s.paused || s.full > 0 || l.full > 0 || s.draining
-	if !blocked && l.account.window() >= s.engine.window {
-		// Some buffer holds old records while others have passed them: the account
-		// cannot grow for ever.
+	if blocked {
+		return s.version, blocked, s.eager > 0
+	}
+	// Some buffer may hold old records while others have passed them: the account
+	// cannot grow for ever. And a delivery stream that delivers nothing must not
+	// take the memory of all others.
+	if l.account.window() >= s.engine.window || s.bytes > readBytes && s.engine.memory.unfair(s.bytes) {
 		s.sealAllLocked(nil)
 		blocked = true
 	}
