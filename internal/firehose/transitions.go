@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/millrace/millrace/internal/api/firehose"
 	"github.com/millrace/millrace/internal/firehose/delivery"
 	"github.com/millrace/millrace/internal/keyring"
@@ -120,14 +122,23 @@ func (s *Service) reconcile(ctx context.Context, id string) error {
 	return nil
 }
 
+// finishing is how many changes are finished at a time: they wait for the disk,
+// and share its syncs.
+const finishing = 8
+
 // finishDue finishes what is due and returns how long until the next change is.
 func (s *Service) finishDue(ctx context.Context) (wait time.Duration, any bool) {
 	now := s.now()
+	var mu sync.Mutex
 	soonest := func(at time.Time) {
+		mu.Lock()
+		defer mu.Unlock()
 		if d := max(at.Sub(now), 0); !any || d < wait {
 			wait, any = d, true
 		}
 	}
+	var work errgroup.Group
+	work.SetLimit(finishing)
 	for _, st := range s.registry.all() {
 		var due int64
 		finish := s.finish
@@ -143,13 +154,17 @@ func (s *Service) finishDue(ctx context.Context) (wait time.Duration, any bool) 
 			soonest(at)
 			continue
 		}
-		if err := finish(ctx, st); err != nil {
-			if ctx.Err() != nil {
-				return 0, false
+		work.Go(func() error {
+			if err := finish(ctx, st); err != nil && ctx.Err() == nil {
+				s.logger.Error("finish a change of a delivery stream; it is tried again", "stream", st.name, "account", st.account, "error", err)
+				soonest(now.Add(retryAfter))
 			}
-			s.logger.Error("finish a change of a delivery stream; it is tried again", "stream", st.name, "account", st.account, "error", err)
-			soonest(now.Add(retryAfter))
-		}
+			return nil
+		})
+	}
+	_ = work.Wait() // failures are logged above
+	if ctx.Err() != nil {
+		return 0, false
 	}
 	for _, id := range s.stale() {
 		if err := s.reconcile(ctx, id); err != nil {
