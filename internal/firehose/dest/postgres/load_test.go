@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/millrace/millrace/internal/firehose/dest"
@@ -113,7 +114,7 @@ func TestReplaysCutDifferently(t *testing.T) {
 func TestALostAnswerToTheCommit(t *testing.T) {
 	needServer(t)
 	database := server.Database(t, "CREATE TABLE t (n int)")
-	cut := false
+	var cut atomic.Bool
 	d, err := New(Config{DSN: server.DSN(database), Table: "t"}, Deps{Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
 		c, err := (&net.Dialer{}).DialContext(ctx, network, address)
 		return &deaf{Conn: c, cut: &cut}, err
@@ -123,12 +124,12 @@ func TestALostAnswerToTheCommit(t *testing.T) {
 	}
 	defer func() { _ = d.Close() }()
 	b := batch(0, `{"n":1}`, `{"n":2}`)
-	cut = true
+	cut.Store(true)
 	var e *dest.Error
 	if _, err := d.Deliver(t.Context(), b); !errors.As(err, &e) || e.Code != codes+"ConnectionFailed" {
 		t.Fatalf("got %v", err)
 	}
-	cut = false
+	cut.Store(false)
 	if _, err := d.Deliver(t.Context(), b); err != nil {
 		t.Fatal(err)
 	}
@@ -140,18 +141,20 @@ func TestALostAnswerToTheCommit(t *testing.T) {
 // deaf hears nothing any more once it has said commit.
 type deaf struct {
 	net.Conn
-	cut  *bool
-	over bool
+	cut  *atomic.Bool
+	over atomic.Bool
 }
 
 func (d *deaf) Write(p []byte) (int, error) {
-	d.over = d.over || *d.cut && strings.Contains(string(p), "commit")
+	if d.cut.Load() && strings.Contains(string(p), "commit") {
+		d.over.Store(true)
+	}
 	return d.Conn.Write(p)
 }
 
 func (d *deaf) Read(p []byte) (int, error) {
 	n, err := d.Conn.Read(p)
-	if d.over { // the answer came and is lost
+	if d.over.Load() { // the answer came and is lost
 		_ = d.Close()
 		return 0, net.ErrClosed
 	}
