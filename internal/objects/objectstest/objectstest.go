@@ -1,5 +1,10 @@
 // Package objectstest is the contract of an objects.Store as a suite. Every
-// store runs it.
+// store runs it: the embedded one in memory and on disk, and the remote one
+// against a server.
+//
+// The one idea: a test sees a store through its interface only, so that what
+// passes here can stand in for another. Crashes and failing disks are not here:
+// they are of the embedded store alone. Start reading at Run.
 package objectstest
 
 import (
