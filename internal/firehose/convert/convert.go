@@ -25,6 +25,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/millrace/millrace/internal/firehose/convert/column"
 	"github.com/millrace/millrace/internal/firehose/convert/hive"
@@ -154,6 +155,8 @@ func (c *Converter) Convert(ctx context.Context, b *record.Batch, w io.Writer) (
 		return 0, nil, err
 	}
 	defer c.release(s)
+	active.Add(1)
+	defer active.Add(-1)
 	var out writer // begun with the first row
 	flush := func() error {
 		if s.batch.Rows == 0 {
@@ -223,11 +226,26 @@ type writer interface {
 	Close() error
 }
 
+// active counts the conversions of the process. What waits for the end of a row
+// group or a stripe is shared among them: alone they may be as large as they get,
+// and many side by side make smaller ones.
+var active atomic.Int64
+
+const (
+	sharedMemory = 48 << 20
+	minMemory    = 4 << 20
+)
+
 func (c *Converter) writer(w io.Writer, p *plan) (writer, error) {
+	memory := max(minMemory, sharedMemory/max(1, active.Load()))
 	if c.options.ORC != nil {
-		return orc.New(w, p.fields, c.options.ORC)
+		o := *c.options.ORC
+		o.MemoryBytes = memory
+		return orc.New(w, p.fields, &o)
 	}
-	return parquet.New(w, p.fields, p.parquet)
+	o := *p.parquet
+	o.MemoryBytes = memory
+	return parquet.New(w, p.fields, &o)
 }
 
 // state takes buffers for a conversion by a plan.

@@ -571,6 +571,38 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 }
 
+// TestConversionsSideBySideShareMemory holds that many conversions at once make
+// smaller row groups than one alone.
+func TestConversionsSideBySideShareMemory(t *testing.T) {
+	raw := make([]byte, 1<<20)
+	r := rand.NewChaCha8([32]byte{1})
+	if _, err := r.Read(raw); err != nil {
+		t.Fatal(err)
+	}
+	noise := base64.StdEncoding.EncodeToString(raw)
+	var records []string
+	for i := range 12 {
+		records = append(records, fmt.Sprintf(`{"s":"%d%s"}`, i, noise))
+	}
+	groups := func() int {
+		var out bytes.Buffer
+		c := converter(t, Options{Parquet: &parquet.Options{Compression: parquet.Uncompressed}}, Column{"s", "string"})
+		if _, _, err := c.Convert(t.Context(), batch(records...), &out); err != nil {
+			t.Fatal(err)
+		}
+		_, f := readParquet(t, out.Bytes())
+		return len(f.RowGroups())
+	}
+	if n := groups(); n != 1 {
+		t.Errorf("alone: %d row groups of 16 MiB", n)
+	}
+	active.Add(11)
+	defer active.Add(-11)
+	if n := groups(); n < 3 {
+		t.Errorf("with eleven others: %d row groups", n)
+	}
+}
+
 type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }

@@ -57,6 +57,8 @@ type Options struct {
 	DictionaryThreshold float64
 	// OldFormat writes the run lengths of version 0.11.
 	OldFormat bool
+	// MemoryBytes bounds stripes further; as much as there may be if zero.
+	MemoryBytes int64
 }
 
 const (
@@ -120,6 +122,9 @@ func New(out io.Writer, fields []hive.Field, o *Options) (*Writer, error) {
 		share = defaultBloomShare
 	}
 	w.limit = int(min(w.options.StripeBytes, maxStripeBytes))
+	if o.MemoryBytes > 0 {
+		w.limit = min(w.limit, int(o.MemoryBytes))
+	}
 	next := 0
 	w.root = newColumn(&hive.Type{Kind: hive.Struct, Fields: fields}, &next, w.codec, &w.options)
 	w.root.each(func(c *columnWriter) { w.columns = append(w.columns, c) })

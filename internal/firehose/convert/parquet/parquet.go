@@ -54,6 +54,9 @@ type Options struct {
 	// DataPageVersion is 1 or 2; 1 if zero.
 	DataPageVersion int
 	Timestamps      Timestamps
+	// MemoryBytes bounds row groups further, and half of it the pages being filled;
+	// as much as there may be if zero.
+	MemoryBytes int64
 }
 
 const (
@@ -61,9 +64,7 @@ const (
 	defaultPageBytes  = 1 << 20
 	// maxRowGroupBytes bounds the pages that wait for their row group's end.
 	maxRowGroupBytes = 24 << 20
-	// maxPagesBytes bounds the pages being filled, of all columns together.
-	maxPagesBytes = 12 << 20
-	minPageBytes  = 8 << 10
+	minPageBytes     = 8 << 10
 	// sliceRows is how many rows are handed over at a time: pages end between.
 	sliceRows = 1024
 )
@@ -111,17 +112,22 @@ func New(w io.Writer, fields []hive.Field, o *Options) (*Writer, error) {
 	if page <= 0 {
 		page = defaultPageBytes
 	}
-	page = max(minPageBytes, min(page, maxPagesBytes/max(1, len(p.layout.leaves))))
+	memory := int64(maxRowGroupBytes)
+	if o.MemoryBytes > 0 {
+		memory = min(memory, o.MemoryBytes)
+	}
+	page = max(minPageBytes, min(page, int(memory/2)/max(1, len(p.layout.leaves))))
 	p.limit = o.BlockBytes
 	if p.limit <= 0 {
 		p.limit = defaultBlockBytes
 	}
-	p.limit = min(p.limit, maxRowGroupBytes)
+	p.limit = min(p.limit, memory)
 	version := o.DataPageVersion
 	if version == 0 {
 		version = 1
 	}
-	p.out = parquet.NewWriter(w, p.layout.schema,
+	options := []parquet.WriterOption{
+		p.layout.schema,
 		parquet.Compression(codec),
 		parquet.PageBufferSize(page),
 		parquet.WriteBufferSize(0),
@@ -129,7 +135,14 @@ func New(w io.Writer, fields []hive.Field, o *Options) (*Writer, error) {
 		parquet.DictionaryMaxBytes(int64(page)),
 		parquet.ColumnPageBuffers(buffers),
 		parquet.CreatedBy("millrace", "1", "delivery"),
-	)
+		// Bounds in the headers of pages would be as long as the values, four times
+		// over; the column index has them cut.
+		parquet.DataPageStatistics(false),
+	}
+	for _, path := range p.layout.blobs {
+		options = append(options, parquet.SkipPageBounds(path...))
+	}
+	p.out = parquet.NewWriter(w, options...)
 	p.columns = p.out.ColumnWriters()
 	if len(p.columns) != len(p.layout.leaves) {
 		return nil, fmt.Errorf("parquet: %d columns for %d leaves", len(p.columns), len(p.layout.leaves))

@@ -244,6 +244,29 @@ func TestOptionsReachTheFile(t *testing.T) {
 	}
 }
 
+// TestLongValuesAreWrittenOnce holds that statistics do not repeat them.
+func TestLongValuesAreWrittenOnce(t *testing.T) {
+	list := fields(t, "s string; b array<binary>")
+	b := column.NewBatch(list)
+	for i := range 20 {
+		long := bytes.Repeat([]byte{byte('a' + i)}, 1<<20)
+		b.Columns[0].AppendBytes(long)
+		b.Columns[1].Children[0].AppendBytes(long)
+		b.Columns[1].EndList()
+		b.EndRow()
+	}
+	f := write(t, list, b, &Options{Compression: Uncompressed})
+	const want = 40 << 20
+	if size := f.Size(); size > want*11/10 {
+		t.Errorf("%d bytes for %d", size, want)
+	}
+	for i, has := range []bool{true, false} {
+		if s := f.Metadata().RowGroups[0].Columns[i].MetaData.Statistics; (s.MaxValue != nil) != has {
+			t.Errorf("column %d: bounds of %d bytes", i, len(s.MaxValue))
+		}
+	}
+}
+
 // TestRowGroupsAreBounded writes more than a row group may hold.
 func TestRowGroupsAreBounded(t *testing.T) {
 	list := fields(t, "s string")

@@ -50,6 +50,7 @@ var (
 type leaf struct {
 	column int       // of the batch
 	path   []int     // children to take, one a nested type on the way
+	names  []string  // in the file
 	kind   hive.Kind // of the values
 	width  int       // bytes of a decimal
 	maxDef int
@@ -61,6 +62,7 @@ type leaf struct {
 type layout struct {
 	schema *parquet.Schema
 	leaves []leaf
+	blobs  [][]string // paths of columns of bytes, whose bounds say nothing
 }
 
 // newLayout lays a table out the way Hive does: everything optional, arrays as
@@ -69,7 +71,7 @@ func newLayout(fields []hive.Field, o *Options, encode func(parquet.Node) parque
 	l := &layout{}
 	root := &group{of: plainGroup}
 	for i, f := range fields {
-		root.add(f.Name, l.node(leaf{column: i}, f.Type, o, encode, false))
+		root.add(f.Name, l.node(leaf{column: i, names: []string{f.Name}}, f.Type, o, encode, false))
 	}
 	l.schema = parquet.NewSchema("hive_schema", root)
 	return l
@@ -81,15 +83,16 @@ func (l *layout) node(at leaf, t *hive.Type, o *Options, encode func(parquet.Nod
 		at.maxDef++
 	}
 	at.required = append(at.required[:len(at.required):len(at.required)], required)
-	below := func(child int) leaf {
+	below := func(child int, names ...string) leaf {
 		next := at
+		next.names = append(at.names[:len(at.names):len(at.names)], names...)
 		next.path = append(at.path[:len(at.path):len(at.path)], child)
 		return next
 	}
 	var n parquet.Node
 	switch t.Kind {
 	case hive.Array:
-		next := below(0)
+		next := below(0, "bag", "array_element")
 		next.maxDef++
 		bag := &group{of: plainGroup}
 		bag.add("array_element", l.node(next, t.Elem, o, encode, false))
@@ -97,7 +100,7 @@ func (l *layout) node(at leaf, t *hive.Type, o *Options, encode func(parquet.Nod
 		list.add("bag", parquet.Repeated(bag))
 		n = list
 	case hive.Map:
-		key, value := below(0), below(1)
+		key, value := below(0, "key_value", "key"), below(1, "key_value", "value")
 		key.maxDef++
 		value.maxDef++
 		entry := &group{of: plainGroup}
@@ -109,13 +112,16 @@ func (l *layout) node(at leaf, t *hive.Type, o *Options, encode func(parquet.Nod
 	case hive.Struct:
 		g := &group{of: plainGroup}
 		for i, f := range t.Fields {
-			g.add(f.Name, l.node(below(i), f.Type, o, encode, false))
+			g.add(f.Name, l.node(below(i, f.Name), f.Type, o, encode, false))
 		}
 		n = g
 	default:
 		at.kind = t.Kind
 		n = encode(scalar(t, o, &at))
 		l.leaves = append(l.leaves, at)
+		if t.Kind == hive.Binary {
+			l.blobs = append(l.blobs, at.names)
+		}
 	}
 	if required {
 		return parquet.Required(n)
