@@ -201,3 +201,22 @@ func TestADataStreamIsDelivered(t *testing.T) {
 func putOne(ctx context.Context, c *testkit.Client, stream, data string) error {
 	return c.Call(ctx, kinesis.OpPutRecord, &kinesis.PutRecordInput{StreamName: &stream, PartitionKey: api.Ptr("k"), Data: []byte(data)}, nil)
 }
+
+// With the service's limits, calls other than puts are five a second.
+func TestRatesOfDeliveryStreams(t *testing.T) {
+	now := newClock()
+	s := testkit.Start(t, testkit.Options{Now: now.now, Configure: func(c *config.Config) { c.Limits = "aws" }})
+	for i := range 6 {
+		status, reply := send(t, s, "ListDeliveryStreams", "{}")
+		if want := 200; i < 5 && status != want {
+			t.Fatalf("call %d: %d %s", i, status, reply)
+		}
+		if i == 5 && (status != 400 || !strings.Contains(reply, `"__type":"ThrottlingException"`) || !strings.Contains(reply, "Rate exceeded")) {
+			t.Errorf("the sixth call: %d %s", status, reply)
+		}
+	}
+	now.advance(time.Second)
+	if status, reply := send(t, s, "ListDeliveryStreams", "{}"); status != 200 {
+		t.Errorf("a second later: %d %s", status, reply)
+	}
+}
