@@ -110,7 +110,7 @@ func TestAppendFromCopies(t *testing.T) {
 		t.Error("the copy differs")
 	}
 	for _, c := range from.Columns[:8] {
-		if !c.Equal(0, 0) || c.Equal(0, 1) || !c.Equal(1, 3) || string(c.Image(2)) != string(c.Image(2)) || c.Valid[1] {
+		if !c.Equal(0, 0) || c.Equal(0, 1) || !c.Equal(1, 3) || string(c.Image(0)) == string(c.Image(2)) || c.Valid[1] {
 			t.Errorf("%s: equality", c.Type)
 		}
 	}
