@@ -33,20 +33,38 @@ func mac(key []byte, text string) []byte {
 	return m.Sum(nil)
 }
 
-func (s signer) header(host, target, contentType, bodyHash string, now time.Time) string {
+// service is who a call is for.
+type service struct{ prefix, name string }
+
+var (
+	streamsAPI  = service{"Kinesis_20131202.", "kinesis"}
+	firehoseAPI = service{"Firehose_20150804.", "firehose"}
+	controlAPI  = service{"MillraceDelivery_20260101.", "firehose"}
+	catalogAPI  = service{"AWSGlue.", "glue"}
+)
+
+// services are those of calls that are not for data streams.
+var services = map[string]service{
+	"CreateDeliveryStream": firehoseAPI, "DescribeDeliveryStream": firehoseAPI, "PutRecordBatch": firehoseAPI,
+	"PauseDeliveryStream": controlAPI, "FlushDeliveryStream": controlAPI, "GetDeliveryStatus": controlAPI, "ListDeliveries": controlAPI,
+	"CreateDatabase": catalogAPI, "CreateTable": catalogAPI,
+}
+
+func (s signer) header(of service, host, target, contentType, bodyHash string, now time.Time) string {
 	stamp := now.UTC().Format("20060102T150405Z")
 	day := stamp[:8]
 	const signed = "content-type;host;x-amz-date;x-amz-target"
 	canonical := "POST\n/\n\ncontent-type:" + contentType + "\nhost:" + host + "\nx-amz-date:" + stamp + "\nx-amz-target:" + target + "\n\n" + signed + "\n" + bodyHash
 	sum := sha256.Sum256([]byte(canonical))
-	scope := day + "/" + s.region + "/kinesis/aws4_request"
-	k := mac(mac(mac(mac([]byte("AWS4"+s.secret), day), s.region), "kinesis"), "aws4_request")
+	scope := day + "/" + s.region + "/" + of.name + "/aws4_request"
+	k := mac(mac(mac(mac([]byte("AWS4"+s.secret), day), s.region), of.name), "aws4_request")
 	signature := hex.EncodeToString(mac(k, "AWS4-HMAC-SHA256\n"+stamp+"\n"+scope+"\n"+hex.EncodeToString(sum[:])))
 	return "X-Amz-Date: " + stamp + "\r\nAuthorization: AWS4-HMAC-SHA256 Credential=" + s.key + "/" + scope + ", SignedHeaders=" + signed + ", Signature=" + signature + "\r\n"
 }
 
 // request is one prepared call that is sent again and again.
 type request struct {
+	service             service
 	target, contentType string
 	body                []byte
 	hash                string
@@ -56,7 +74,11 @@ type request struct {
 
 func newRequest(op, contentType string, body []byte) *request {
 	sum := sha256.Sum256(body)
-	return &request{target: "Kinesis_20131202." + op, contentType: contentType, body: body, hash: hex.EncodeToString(sum[:])}
+	of, ok := services[op]
+	if !ok {
+		of = streamsAPI
+	}
+	return &request{service: of, target: of.prefix + op, contentType: contentType, body: body, hash: hex.EncodeToString(sum[:])}
 }
 
 // conn is a keep-alive connection that speaks just enough HTTP/1.1.
@@ -84,7 +106,7 @@ func (c *conn) send(r *request) error {
 	if r.head == nil || now.Unix() != r.signedAt {
 		r.signedAt = now.Unix()
 		r.head = []byte("POST / HTTP/1.1\r\nHost: " + c.address + "\r\nContent-Type: " + r.contentType + "\r\nX-Amz-Target: " + r.target +
-			"\r\nContent-Length: " + strconv.Itoa(len(r.body)) + "\r\n" + c.signer.header(c.address, r.target, r.contentType, r.hash, now) + "\r\n")
+			"\r\nContent-Length: " + strconv.Itoa(len(r.body)) + "\r\n" + c.signer.header(r.service, c.address, r.target, r.contentType, r.hash, now) + "\r\n")
 	}
 	buffers := net.Buffers{r.head, r.body}
 	_, err := buffers.WriteTo(c.net)
@@ -145,6 +167,33 @@ func (c *conn) do(r *request) ([]byte, error) {
 		return nil, fmt.Errorf("%s: status %d: %.300s", r.target, status, c.reply)
 	}
 	return c.reply, nil
+}
+
+// putBucket makes a bucket of the embedded object store.
+func (c *conn) putBucket(name string) error {
+	stamp := time.Now().UTC().Format("20060102T150405Z")
+	const signed = "host;x-amz-content-sha256;x-amz-date"
+	sum := sha256.Sum256(nil)
+	empty := hex.EncodeToString(sum[:])
+	canonical := "PUT\n/" + name + "\n\nhost:" + c.address + "\nx-amz-content-sha256:" + empty + "\nx-amz-date:" + stamp + "\n\n" + signed + "\n" + empty
+	sum = sha256.Sum256([]byte(canonical))
+	scope := stamp[:8] + "/" + c.signer.region + "/s3/aws4_request"
+	k := mac(mac(mac(mac([]byte("AWS4"+c.signer.secret), stamp[:8]), c.signer.region), "s3"), "aws4_request")
+	signature := hex.EncodeToString(mac(k, "AWS4-HMAC-SHA256\n"+stamp+"\n"+scope+"\n"+hex.EncodeToString(sum[:])))
+	_, err := io.WriteString(c.net, "PUT /"+name+" HTTP/1.1\r\nHost: "+c.address+"\r\nContent-Length: 0\r\nX-Amz-Date: "+stamp+"\r\nX-Amz-Content-Sha256: "+empty+
+		"\r\nAuthorization: AWS4-HMAC-SHA256 Credential="+c.signer.key+"/"+scope+", SignedHeaders="+signed+", Signature="+signature+"\r\n\r\n")
+	if err != nil {
+		return err
+	}
+	status, length, err := c.receive()
+	if err != nil {
+		return err
+	}
+	text, err := io.ReadAll(io.LimitReader(c.in, int64(max(length, 0))))
+	if status != 200 {
+		return fmt.Errorf("make bucket %s: status %d: %.300s", name, status, text)
+	}
+	return err
 }
 
 // call is do for calls that are made once, in JSON.
