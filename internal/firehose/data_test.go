@@ -97,7 +97,6 @@ func TestFailuresOfTheEngine(t *testing.T) {
 		{fmt.Errorf("append: %w", driver.ErrFull), "ServiceUnavailableException", "The server has no space left for records of this delivery stream. Nothing was stored; try again later.", 503, ""},
 		{delivery.ErrClosed, "ServiceUnavailableException", "The server is shutting down.", 503, ""},
 		{context.Canceled, "ServiceUnavailableException", "The request ended before the records could be stored.", 503, ""},
-		{delivery.ErrNotFound, "ResourceNotFoundException", "Firehose s under account 123456789012 not found.", 400, ""},
 		{keyring.ErrDisabled, "InvalidKMSResourceException", "The KMS key of delivery stream s cannot be used: it is disabled.", 400, "DisabledException"},
 		{keyring.ErrInvalidState, "InvalidKMSResourceException", "The KMS key of delivery stream s cannot be used: it is pending deletion.", 400, "KMSInvalidStateException"},
 		{keyring.ErrNotFound, "InvalidKMSResourceException", "The KMS key of delivery stream s cannot be used: it does not exist.", 400, "NotFoundException"},
@@ -118,6 +117,11 @@ func TestFailuresOfTheEngine(t *testing.T) {
 			_, err = r.PutRecordBatch(t.Context(), r.call(), batch("s", "x", "y"))
 			wantError(t, err, test.code, test.text)
 		})
+	}
+	// One that has just become ACTIVE may not be known to the engine yet.
+	r.engine.err = delivery.ErrNotFound
+	if err := r.put("s", "x"); err != nil {
+		t.Errorf("a moment after the creation: %v", err)
 	}
 	r.engine.err = errors.New("disk on fire")
 	var modelled api.Error

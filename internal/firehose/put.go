@@ -123,6 +123,12 @@ func (s *Service) admit(st *stream, records [][]byte) (int, error) {
 // store hands records to the engine and gives their ids.
 func (s *Service) store(ctx context.Context, st *stream, records [][]byte) ([]string, error) {
 	ids, _, err := s.engine.Put(ctx, st.record.ID, records)
+	if errors.Is(err, delivery.ErrNotFound) {
+		// It became ACTIVE a moment ago, and the engine is about to learn of it.
+		if err = s.reconcile(ctx, st.record.ID); err == nil {
+			ids, _, err = s.engine.Put(ctx, st.record.ID, records)
+		}
+	}
 	if err != nil {
 		return nil, putError(st, err)
 	}
