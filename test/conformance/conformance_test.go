@@ -19,6 +19,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"golang.org/x/net/http2"
 
 	"github.com/millrace/millrace/test/harness"
@@ -75,6 +78,17 @@ func run(m *testing.M) (int, error) {
 	}
 	return result, err
 }
+
+// service is what clients call.
+type service struct {
+	name   string // of the command line, of boto3 and of signatures
+	target string // what the header X-Amz-Target begins with
+	inGo   func(endpoint, region string, keys aws.CredentialsProvider, over *http.Client) any
+}
+
+var dataStreams = &service{name: "kinesis", target: "Kinesis_20131202", inGo: func(endpoint, region string, keys aws.CredentialsProvider, over *http.Client) any {
+	return kinesis.New(kinesis.Options{Region: region, BaseEndpoint: &endpoint, Credentials: keys, Retryer: aws.NopRetryer{}, HTTPClient: over})
+}}
 
 // way is a client over one wire.
 type way struct {
@@ -135,9 +149,9 @@ func subprocess(part string, secure bool, more []string, command func() []string
 	}
 }
 
-func python(kind string) func() []string {
+func (s *service) python(kind string) func() []string {
 	return func() []string {
-		return []string{inCache("python", "bin", "python"), inClients("python", "kinesis.py"), kind}
+		return []string{inCache("python", "bin", "python"), inClients("python", "calls.py"), kind, s.name}
 	}
 }
 
@@ -165,7 +179,7 @@ func trust(t *testing.T) *tls.Config {
 	return &tls.Config{RootCAs: pool}
 }
 
-func inGo(secure bool) func(*testing.T, string) Client {
+func (s *service) sdk(secure bool) func(*testing.T, string) Client {
 	return func(t *testing.T, region string) Client {
 		transport := &http.Transport{}
 		if secure {
@@ -173,13 +187,14 @@ func inGo(secure bool) func(*testing.T, string) Client {
 			transport.ForceAttemptHTTP2 = true
 		}
 		t.Cleanup(transport.CloseIdleConnections)
-		return newGoClient(server.URL(secure), region, transport)
+		keys := credentials.NewStaticCredentialsProvider(harness.AccessKey, harness.SecretKey, "")
+		return &goClient{s.inGo(server.URL(secure), region, keys, &http.Client{Transport: transport})}
 	}
 }
 
-func raw(contentType, protocol string) func(*testing.T, string) Client {
+func (s *service) raw(contentType, protocol string) func(*testing.T, string) Client {
 	return func(t *testing.T, region string) Client {
-		c := &rawClient{endpoint: server.URL(protocol == "tls-h2"), region: region, contentType: contentType, http: &http.Client{}}
+		c := &rawClient{service: s, endpoint: server.URL(protocol == "tls-h2"), region: region, contentType: contentType, http: &http.Client{}}
 		switch protocol {
 		case "h1":
 			c.http.Transport = &http.Transport{}
@@ -202,21 +217,21 @@ const (
 )
 
 var ways = []way{
-	{"go/http", inGo(false), queueOperations},
-	{"go/tls", inGo(true), queueOperations},
-	{"boto3/http", subprocess("python", false, nil, python("boto3")), `^$`},
-	{"boto3/tls", subprocess("python", true, nil, python("boto3")), `^$`},
-	{"cli/http", subprocess("python", false, nil, python("cli")), channelOperations + noFanOut},
+	{"go/http", dataStreams.sdk(false), queueOperations},
+	{"go/tls", dataStreams.sdk(true), queueOperations},
+	{"boto3/http", subprocess("python", false, nil, dataStreams.python("boto3")), `^$`},
+	{"boto3/tls", subprocess("python", true, nil, dataStreams.python("boto3")), `^$`},
+	{"cli/http", subprocess("python", false, nil, dataStreams.python("cli")), channelOperations + noFanOut},
 	{"javascript/h2c", subprocess("node", false, []string{"MODULES=" + inCache("node")}, node), queueOperations},
 	{"javascript/tls", subprocess("node", true, []string{"MODULES=" + inCache("node")}, node), queueOperations},
 	{"java/sync-cbor", subprocess("java", false, nil, java("sync")), newestOperations + noFanOut},
 	{"java/sync-json", subprocess("java", false, []string{"CBOR_ENABLED=false"}, java("sync")), newestOperations + noFanOut},
 	{"java/async-h2c", subprocess("java", false, nil, java("async")), newestOperations},
 	{"java/async-tls", subprocess("java", true, nil, java("async")), newestOperations},
-	{"raw/json-h1", raw(jsonType, "h1"), `^$`},
-	{"raw/cbor-h1", raw(cborType, "h1"), `^$`},
-	{"raw/json-h2c", raw(jsonType, "h2c"), `^$`},
-	{"raw/cbor-tls-h2", raw(cborType, "tls-h2"), `^$`},
+	{"raw/json-h1", dataStreams.raw(jsonType, "h1"), `^$`},
+	{"raw/cbor-h1", dataStreams.raw(cborType, "h1"), `^$`},
+	{"raw/json-h2c", dataStreams.raw(jsonType, "h2c"), `^$`},
+	{"raw/cbor-tls-h2", dataStreams.raw(cborType, "tls-h2"), `^$`},
 }
 
 // knownFailures reads the file of checks that fail today.
@@ -244,6 +259,12 @@ func knownFailures(t *testing.T) map[string]string {
 // TestEveryOperationThroughEveryClient runs the scenario once per client, each
 // in a region of its own, so that they do not see each other.
 func TestEveryOperationThroughEveryClient(t *testing.T) {
+	dataStreams.prove(t, ways, 57, "proven.txt", (*scenario).run)
+}
+
+// prove runs a scenario through clients, compares what fails with the failures
+// that are known, and what was served with a file.
+func (sv *service) prove(t *testing.T, ways []way, operations int, file string, run func(*scenario)) {
 	known := knownFailures(t)
 	var mu sync.Mutex
 	seen := map[string]bool{}
@@ -260,7 +281,7 @@ func TestEveryOperationThroughEveryClient(t *testing.T) {
 				defer cancel()
 				s := &scenario{ctx: ctx, client: client, region: region, name: "rivers", called: map[string]int{}, served: map[string]int{}, absent: map[string]int{}}
 				s.check = func(name string, f func()) {
-					full := w.name + "/" + name
+					full := sv.name + "/" + w.name + "/" + name
 					err, skipped := attempt(f)
 					mu.Lock()
 					seen[full] = true
@@ -276,7 +297,7 @@ func TestEveryOperationThroughEveryClient(t *testing.T) {
 						t.Errorf("%s passes; take it out of known-failures.txt", name)
 					}
 				}
-				s.run()
+				run(s)
 				lacks := regexp.MustCompile(w.lacks)
 				for op := range s.absent {
 					if !lacks.MatchString(op) {
@@ -299,26 +320,24 @@ func TestEveryOperationThroughEveryClient(t *testing.T) {
 		return
 	}
 	for name := range known {
-		if !seen[name] && ranAll() {
+		if strings.HasPrefix(name, sv.name+"/") && !seen[name] && ranAll() {
 			t.Errorf("known-failures.txt: no check is called %s", name)
 		}
 	}
 	if ranAll() {
-		const operations = 57
 		if len(called) != operations {
 			t.Errorf("%d of %d operations were called: %v", len(called), operations, slices.Sorted(maps.Keys(called)))
 		}
-		checkProven(t, proven)
+		checkProven(t, file, proven)
 	}
 }
 
 // checkProven compares what was served with the file that
 // docs/supported-operations.md is made from.
-func checkProven(t *testing.T, proven map[string][]string) {
-	const name = "proven.txt"
+func checkProven(t *testing.T, name string, proven map[string][]string) {
 	var b strings.Builder
 	b.WriteString("# Operations and the clients that they were served to, failures not counted.\n")
-	b.WriteString("# Written by go test ./conformance -update; go test . -update in the root makes the page of it.\n")
+	b.WriteString("# Written by go test . -update in test/conformance; go test . -update in the root makes the page of it.\n")
 	for _, op := range slices.Sorted(maps.Keys(proven)) {
 		slices.Sort(proven[op])
 		fmt.Fprintf(&b, "%s: %s\n", op, strings.Join(proven[op], " "))

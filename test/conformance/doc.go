@@ -8,6 +8,9 @@
 // scenario speaks the service's own member names throughout, so a client adds
 // nothing but its wire: HTTP/1.1, HTTP/2 in clear text, or TLS.
 //
+// The scenario of delivery streams is in firehose_test.go; it runs for the clients
+// that most of their users have.
+//
 // A second part sends bytes that no client would send and compares the exact
 // answers: texts_test.go.
 //

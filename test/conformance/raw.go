@@ -29,6 +29,7 @@ const (
 
 // rawClient encodes and signs by itself, and so sees replies as they are.
 type rawClient struct {
+	service          *service
 	endpoint, region string
 	contentType      string
 	http             *http.Client
@@ -194,11 +195,11 @@ func (c *rawClient) request(ctx context.Context, target, contentType string, bod
 	}
 	hash := sha256.Sum256(body)
 	who := aws.Credentials{AccessKeyID: harness.AccessKey, SecretAccessKey: harness.SecretKey}
-	return r, v4.NewSigner().SignHTTP(ctx, who, r, hex.EncodeToString(hash[:]), "kinesis", c.region, time.Now())
+	return r, v4.NewSigner().SignHTTP(ctx, who, r, hex.EncodeToString(hash[:]), c.service.name, c.region, time.Now())
 }
 
 func (c *rawClient) Call(ctx context.Context, op string, in M, records int) (M, error) {
-	r, err := c.request(ctx, "Kinesis_20131202."+op, c.contentType, c.encode(in))
+	r, err := c.request(ctx, c.service.target+"."+op, c.contentType, c.encode(in))
 	if err != nil {
 		return nil, err
 	}

@@ -96,7 +96,7 @@ var exactAnswers = []exact{
 }
 
 func TestExactAnswers(t *testing.T) {
-	c := &rawClient{endpoint: server.URL(false), region: "exact-1", http: &http.Client{Transport: &http.Transport{}}}
+	c := &rawClient{service: dataStreams, endpoint: server.URL(false), region: "exact-1", http: &http.Client{Transport: &http.Transport{}}}
 	defer c.Close()
 	for _, e := range exactAnswers {
 		t.Run(e.name, func(t *testing.T) {
@@ -140,7 +140,7 @@ func exchange(t *testing.T, c *rawClient, target, contentType string, body []byt
 
 // TestExactAnswersInCBOR wants the same codes and texts in the other encoding.
 func TestExactAnswersInCBOR(t *testing.T) {
-	c := &rawClient{endpoint: server.URL(false), region: "exact-1", contentType: cborType, http: &http.Client{Transport: &http.Transport{}}}
+	c := &rawClient{service: dataStreams, endpoint: server.URL(false), region: "exact-1", contentType: cborType, http: &http.Client{Transport: &http.Transport{}}}
 	defer c.Close()
 	for _, e := range []struct {
 		name, op string
@@ -189,7 +189,7 @@ func TestHostileBytesAreRefused(t *testing.T) {
 		{"gzip", jsonType, []byte{0x1f, 0x8b, 8, 0, 0, 0, 0, 0}},
 	} {
 		t.Run(e.name, func(t *testing.T) {
-			c := &rawClient{endpoint: server.URL(false), region: "exact-1", contentType: e.contentType, http: &http.Client{Transport: &http.Transport{}}}
+			c := &rawClient{service: dataStreams, endpoint: server.URL(false), region: "exact-1", contentType: e.contentType, http: &http.Client{Transport: &http.Transport{}}}
 			defer c.Close()
 			status, _, body := exchange(t, c, "Kinesis_20131202.PutRecords", e.contentType, e.body)
 			if status != 400 || !bytes.Contains(body, []byte("Exception")) {
@@ -204,7 +204,7 @@ func TestHostileBytesAreRefused(t *testing.T) {
 
 // TestSignaturesAreVerified sends what a forger would.
 func TestSignaturesAreVerified(t *testing.T) {
-	c := &rawClient{endpoint: server.URL(false), region: "exact-1", contentType: jsonType, http: &http.Client{Transport: &http.Transport{}}}
+	c := &rawClient{service: dataStreams, endpoint: server.URL(false), region: "exact-1", contentType: jsonType, http: &http.Client{Transport: &http.Transport{}}}
 	defer c.Close()
 	for _, e := range []struct {
 		name   string

@@ -24,12 +24,15 @@ import (
 	"time"
 )
 
-// The user that servers started with Seed know. It may do everything.
+// The user that servers started with Keys know. It may do everything, as may
+// DeliveryRole, which delivery streams act as.
 const (
 	AccessKey = "AKIACONFORMANCE00001"
 	SecretKey = "conformance/secret/conformance/secret+01"
 	Region    = "eu-central-1"
 	Account   = "000000000000"
+
+	DeliveryRole = "arn:aws:iam::" + Account + ":role/delivery"
 )
 
 // Root is the top of the checkout.
@@ -168,7 +171,7 @@ func StartAt(ctx context.Context, api, admin string, o Options) (*Server, error)
 	return s, nil
 }
 
-// writeSeed makes the seed file with this package's user.
+// writeSeed makes the seed file with this package's user and role.
 func writeSeed() (string, error) {
 	path := filepath.Join(os.TempDir(), "millrace-seed-"+strconv.Itoa(os.Getpid())+".yaml")
 	text := fmt.Sprintf(`users:
@@ -176,6 +179,12 @@ func writeSeed() (string, error) {
     keys:
       - id: %s
         secret: %s
+    policies:
+      - name: everything
+        document: '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}'
+roles:
+  - name: delivery
+    trust: '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"sts:AssumeRole","Principal":{"Service":"firehose.amazonaws.com"}}]}'
     policies:
       - name: everything
         document: '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}'

@@ -1,4 +1,6 @@
-"""Calls Kinesis through boto3 or the AWS CLI, as told line by line.
+"""Calls a service through boto3 or the AWS CLI, as told line by line.
+
+usage: calls.py boto3|cli SERVICE
 
 Each line of standard input is {"op": name, "in": {...}}; each line of standard
 output answers one. Bytes are {"$blob": base64}, times {"$time": milliseconds}.
@@ -53,12 +55,12 @@ def failure(error):
 class Boto3:
     """The SDK's client."""
 
-    def __init__(self):
+    def __init__(self, service):
         import boto3
         from botocore.config import Config
 
         self.client = boto3.client(
-            "kinesis",
+            service,
             endpoint_url=os.environ["ENDPOINT"],
             verify=os.environ.get("CA") or None,
             config=Config(
@@ -98,12 +100,13 @@ class Boto3:
 class CommandLine:
     """The AWS CLI, run inside this process once per call."""
 
-    def __init__(self):
+    def __init__(self, service):
         import awscli.botocore.session as session
         from awscli.clidriver import create_clidriver
 
         self.create = create_clidriver
-        self.model = session.get_session().get_service_model("kinesis")
+        self.service = service
+        self.model = session.get_session().get_service_model(service)
         self.driver = create_clidriver()
 
     # The CLI takes bytes in JSON input as text, and times as text. Bytes that
@@ -148,7 +151,7 @@ class CommandLine:
                 file.write(base64.b64decode(given.pop("Data")["$blob"]))
             data = ["--data", "fileb://" + file.name]
         arguments = [
-            "kinesis",
+            self.service,
             xform_name(op, "-"),
             "--endpoint-url",
             os.environ["ENDPOINT"],
@@ -185,7 +188,7 @@ class CommandLine:
 
 
 def main():
-    client = {"boto3": Boto3, "cli": CommandLine}[sys.argv[1]]()
+    client = {"boto3": Boto3, "cli": CommandLine}[sys.argv[1]](sys.argv[2])
     answers = sys.stdout
     for line in sys.stdin:
         try:
