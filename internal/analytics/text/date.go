@@ -16,7 +16,7 @@ type datePart struct {
 	letter  byte // 0 for a literal
 	count   int
 	literal string
-	// adjacent says that another number follows directly, so that as many digits
+	// adjacent says that another field follows directly, so that as many characters
 	// are read as there are letters.
 	adjacent bool
 }
@@ -73,6 +73,9 @@ func CompileDatePattern(pattern string) (*DatePattern, error) {
 			for i+n < len(pattern) && pattern[i+n] == c {
 				n++
 			}
+			if c == 'X' && n > 3 {
+				return nil, fmt.Errorf("the date pattern %q has more than three X", pattern)
+			}
 			p.parts = append(p.parts, datePart{letter: c, count: n})
 			i += n
 		default:
@@ -81,7 +84,7 @@ func CompileDatePattern(pattern string) (*DatePattern, error) {
 		}
 	}
 	for i := 0; i+1 < len(p.parts); i++ {
-		p.parts[i].adjacent = p.parts[i].number() && p.parts[i+1].number()
+		p.parts[i].adjacent = p.parts[i].number() && p.parts[i+1].letter != 0
 	}
 	return p, nil
 }
@@ -227,11 +230,17 @@ func (p *DatePattern) Parse(s string, now time.Time) (millis int64, ok bool) {
 			return 0, false
 		}
 	}
-	return f.millis()
+	millis, ok = f.millis()
+	if start := now.UTC().AddDate(-80, 0, 0); ok && f.short && millis < start.UnixMilli() {
+		f.year += 100
+		return f.millis()
+	}
+	return millis, ok
 }
 
 type dateFields struct {
 	year, month, day   int64
+	short              bool // the year had two digits, and may be that of 80 years ago
 	dayOfYear          int64
 	hour               int64 // 0 to 23
 	half, twelve       int64 // AM 0, PM 1; 0 to 11
@@ -245,18 +254,18 @@ func (f *dateFields) read(d datePart, s string, now time.Time) (string, bool) {
 	if !d.number() {
 		return f.readText(d, s)
 	}
-	s = strings.TrimLeft(s, " \t")
-	width := len(s)
 	if d.adjacent {
-		width = min(width, d.count)
+		if len(s) < d.count {
+			return s, false
+		}
 	}
+	trimmed := strings.TrimLeft(s, " \t")
+	width := len(trimmed)
+	if d.adjacent {
+		width = d.count - (len(s) - width)
+	}
+	s = trimmed
 	n := 0
-	negative := false
-	if !d.adjacent && n < width && s[n] == '-' && d.letter == 'y' {
-		negative = true
-		s = s[1:]
-		width--
-	}
 	for n < width && n < 18 && s[n] >= '0' && s[n] <= '9' {
 		n++
 	}
@@ -264,24 +273,20 @@ func (f *dateFields) read(d datePart, s string, now time.Time) (string, bool) {
 		return s, false
 	}
 	v, _ := strconv.ParseInt(s[:n], 10, 64)
-	if negative {
-		v = -v
-	}
 	rest := s[n:]
 	within := func(low, high int64) bool { return v >= low && v <= high }
 	switch d.letter {
 	case 'y', 'Y':
 		if d.count <= 2 && n == 2 {
-			century := int64(now.UTC().Year()) / 100 * 100
-			v += century
-			if low := int64(now.UTC().Year()) - 80; v < low {
+			low := int64(now.UTC().Year()) - 80
+			v += low - mod(low, 100)
+			if v < low {
 				v += 100
-			} else if v >= low+100 {
-				v -= 100
 			}
+			f.short = v == low
 		}
 		f.year = v
-		return rest, within(-9999, 9999)
+		return rest, within(1, maxYear)
 	case 'M', 'L':
 		f.month = v
 		return rest, within(1, 12)
@@ -315,12 +320,17 @@ func (f *dateFields) read(d datePart, s string, now time.Time) (string, bool) {
 	case 'w':
 		return rest, within(1, 53)
 	case 'W', 'F':
-		return rest, within(0, 6)
+		return rest, within(1, 6)
 	case 'u':
 		return rest, within(1, 7)
 	}
 	return rest, true
 }
+
+// maxYear is the last year whose milliseconds have 64 bits.
+const maxYear = 292_000_000
+
+func mod(a, b int64) int64 { return (a%b + b) % b }
 
 func (f *dateFields) readText(d datePart, s string) (string, bool) {
 	switch d.letter {
@@ -359,59 +369,87 @@ func readName(s string, names []string, short int) (index int, rest string, ok b
 	return 0, s, false
 }
 
+// zones are the hours east of Greenwich of names of time zones; a name stands
+// behind those that begin with it.
+var zones = []struct {
+	name  string
+	hours int64
+}{
+	{"pacific standard time", -8}, {"pacific daylight time", -7}, {"mountain standard time", -7}, {"mountain daylight time", -6},
+	{"central standard time", -6}, {"central daylight time", -5}, {"eastern standard time", -5}, {"eastern daylight time", -4},
+	{"greenwich mean time", 0}, {"coordinated universal time", 0},
+	{"pst", -8}, {"pdt", -7}, {"mst", -7}, {"mdt", -6}, {"cst", -6}, {"cdt", -5}, {"est", -5}, {"edt", -4}, {"akst", -9}, {"akdt", -8}, {"hst", -10},
+	{"west", 1}, {"wet", 0}, {"cest", 2}, {"cet", 1}, {"eest", 3}, {"eet", 2}, {"msk", 3}, {"jst", 9}, {"utc", 0}, {"ut", 0},
+}
+
 func (f *dateFields) readZone(d datePart, s string) (string, bool) {
 	if d.letter == 'X' && strings.HasPrefix(s, "Z") {
 		return s[1:], true
 	}
+	colon := d.letter == 'X' && d.count == 3
 	if d.letter != 'X' {
-		for _, name := range []string{"GMT", "UTC", "UT"} {
-			if rest, ok := strings.CutPrefix(s, name); ok {
-				if s = rest; s == "" || s[0] != '+' && s[0] != '-' {
-					return s, true
-				}
-				break
+		lower := strings.ToLower(s[:min(len(s), 32)])
+		if strings.HasPrefix(lower, "gmt") {
+			if s = s[3:]; s == "" || s[0] != '+' && s[0] != '-' {
+				return s, true
 			}
-		}
-		for name, hours := range map[string]int64{"EST": -5, "EDT": -4, "CST": -6, "CDT": -5, "MST": -7, "MDT": -6, "PST": -8, "PDT": -7} {
-			if rest, ok := strings.CutPrefix(s, name); ok {
-				f.offset = hours * sql.MillisPerHour
-				return rest, true
+			colon = true
+		} else {
+			for _, z := range zones {
+				if strings.HasPrefix(lower, z.name) {
+					f.offset = z.hours * sql.MillisPerHour
+					return s[len(z.name):], true
+				}
 			}
 		}
 	}
 	if s == "" || s[0] != '+' && s[0] != '-' {
 		return s, false
 	}
-	negative := s[0] == '-'
+	sign := int64(1)
+	if s[0] == '-' {
+		sign = -1
+	}
 	s = s[1:]
-	two := func(high int64) (int64, bool) {
-		if len(s) < 2 || s[0] < '0' || s[0] > '9' || s[1] < '0' || s[1] > '9' {
+	digit := func() (int64, bool) {
+		if s == "" || s[0] < '0' || s[0] > '9' {
 			return 0, false
 		}
-		v := int64(s[0]-'0')*10 + int64(s[1]-'0')
-		s = s[2:]
-		return v, v <= high
+		v := int64(s[0] - '0')
+		s = s[1:]
+		return v, true
 	}
-	h, ok := two(23)
+	h, ok := digit()
 	if !ok {
+		return s, false
+	}
+	if second, ok := digit(); ok {
+		h = h*10 + second
+	} else if d.letter == 'X' || !colon {
 		return s, false
 	}
 	var m int64
 	if !(d.letter == 'X' && d.count == 1) {
-		s = strings.TrimPrefix(s, ":")
-		if m, ok = two(59); !ok {
+		if colon {
+			if s, ok = strings.CutPrefix(s, ":"); !ok {
+				return s, false
+			}
+		}
+		first, ok1 := digit()
+		second, ok2 := digit()
+		if m = first*10 + second; !ok1 || !ok2 || m > 59 {
 			return s, false
 		}
 	}
-	f.offset = h*sql.MillisPerHour + m*sql.MillisPerMinute
-	if negative {
-		f.offset = -f.offset
-	}
-	return s, true
+	f.offset = sign * (h*sql.MillisPerHour + m*sql.MillisPerMinute)
+	return s, h <= 23
 }
 
 func (f *dateFields) millis() (int64, bool) {
 	hour := max(f.hour, 0)
+	if f.hour >= 0 && f.half >= 0 && f.hour/12 != f.half {
+		return 0, false
+	}
 	if f.hour < 0 && f.hasTwelve {
 		hour = f.twelve + 12*max(f.half, 0)
 	} else if f.hour < 0 && f.half == 1 {
@@ -423,6 +461,9 @@ func (f *dateFields) millis() (int64, bool) {
 	}
 	var days int64
 	if f.dayOfYear > 0 {
+		if f.dayOfYear == 366 && sql.DaysInMonth(year, 2) < 29 {
+			return 0, false
+		}
 		days = sql.DaysSinceEpoch(year, 1, 1) + f.dayOfYear - 1
 	} else {
 		if f.day > sql.DaysInMonth(year, f.month) {

@@ -3,6 +3,8 @@ package text
 import (
 	"errors"
 	"regexp"
+	"regexp/syntax"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -21,11 +23,13 @@ const MaxRegexp = 16 << 10
 
 // Regexp is a compiled Java regular expression.
 type Regexp struct {
-	linear *regexp.Regexp  // if it can be
-	whole  *regexp.Regexp  // the same, for the whole text
-	back   *regexp2.Regexp // if it must be
-	backW  *regexp2.Regexp
-	groups int
+	java   *javaRegexp
+	linear *regexp.Regexp // if it can be
+	whole  *regexp.Regexp // the same, for the whole text
+	// empty says that it can match the empty text.
+	empty bool
+	back  *regexp2.Regexp
+	backW *regexp2.Regexp
 }
 
 // CompileRegexp compiles a Java regular expression.
@@ -33,30 +37,79 @@ func CompileRegexp(pattern string) (*Regexp, error) {
 	if len(pattern) > MaxRegexp {
 		return nil, errors.New("it is too long")
 	}
-	if re, err := regexp.Compile(pattern); err == nil {
-		whole, err := regexp.Compile(`^(?:` + pattern + `)$`)
-		if err == nil {
-			return &Regexp{linear: re, whole: whole, groups: re.NumSubexp()}, nil
+	java, err := translateJava(pattern)
+	if err != nil {
+		return nil, err
+	}
+	r := &Regexp{java: java}
+	if java.linear != "" {
+		if tree, err := syntax.Parse(java.linear, syntax.Perl); err == nil {
+			r.empty = canBeEmpty(tree)
+		}
+		if r.linear, err = regexp.Compile(java.linear); err == nil {
+			if r.whole, err = regexp.Compile(`\A(?:` + java.linear + `)\z`); err != nil {
+				r.linear = nil
+			}
 		}
 	}
-	re, err := regexp2.Compile(pattern, regexp2.None)
-	if err != nil {
+	if r.back, err = regexp2.Compile(java.back, regexp2.None); err != nil {
 		return nil, err
 	}
-	whole, err := regexp2.Compile(`\A(?:`+pattern+`)\z`, regexp2.None)
-	if err != nil {
+	if r.backW, err = regexp2.Compile(`\A(?:`+java.back+`)\z`, regexp2.None); err != nil {
 		return nil, err
 	}
-	re.MatchTimeout, whole.MatchTimeout = matchTime, matchTime
-	return &Regexp{back: re, backW: whole, groups: len(re.GetGroupNumbers()) - 1}, nil
+	r.back.MatchTimeout, r.backW.MatchTimeout = matchTime, matchTime
+	return r, nil
+}
+
+// canBeEmpty reports whether an expression may match the empty text.
+func canBeEmpty(re *syntax.Regexp) bool {
+	switch re.Op {
+	case syntax.OpLiteral, syntax.OpCharClass, syntax.OpAnyChar, syntax.OpAnyCharNotNL, syntax.OpNoMatch:
+		return false
+	case syntax.OpCapture, syntax.OpPlus:
+		return canBeEmpty(re.Sub[0])
+	case syntax.OpRepeat:
+		return re.Min == 0 || canBeEmpty(re.Sub[0])
+	case syntax.OpConcat:
+		for _, sub := range re.Sub {
+			if !canBeEmpty(sub) {
+				return false
+			}
+		}
+	case syntax.OpAlternate:
+		return slices.ContainsFunc(re.Sub, canBeEmpty)
+	}
+	return true
+}
+
+// linearFor reports whether the linear engine finds in s what Java does.
+func (r *Regexp) linearFor(s string) bool {
+	if r.linear == nil {
+		return false
+	}
+	if r.java.dollar && s != "" {
+		switch last, _ := utf8.DecodeLastRuneInString(s); last {
+		case '\n', '\r', 0x85, 0x2028, 0x2029:
+			return false
+		}
+	}
+	if r.java.boundary {
+		for i := range len(s) {
+			if s[i] >= utf8.RuneSelf {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // Groups is the number of its groups.
-func (r *Regexp) Groups() int { return r.groups }
+func (r *Regexp) Groups() int { return r.java.groups }
 
 // Find is the first match in s.
 func (r *Regexp) Find(s string) (match string, ok bool, err error) {
-	if r.linear != nil {
+	if r.linearFor(s) {
 		at := r.linear.FindStringIndex(s)
 		if at == nil {
 			return "", false, nil
@@ -82,12 +135,12 @@ type Group struct {
 // Whole matches all of s and appends its groups to dst; ok is false if s does
 // not match.
 func (r *Regexp) Whole(dst []Group, s string) (groups []Group, ok bool, err error) {
-	if r.linear != nil {
+	if r.linearFor(s) {
 		at := r.whole.FindStringSubmatchIndex(s)
 		if at == nil {
 			return dst, false, nil
 		}
-		for g := 1; g <= r.groups; g++ {
+		for g := 1; g <= r.java.groups; g++ {
 			if at[2*g] < 0 {
 				dst = append(dst, Group{})
 			} else {
@@ -103,7 +156,7 @@ func (r *Regexp) Whole(dst []Group, s string) (groups []Group, ok bool, err erro
 	if m == nil {
 		return dst, false, nil
 	}
-	for g := 1; g <= r.groups; g++ {
+	for g := 1; g <= r.java.groups; g++ {
 		group := m.GroupByNumber(g)
 		if group == nil || len(group.Captures) == 0 {
 			dst = append(dst, Group{})
@@ -114,8 +167,8 @@ func (r *Regexp) Whole(dst []Group, s string) (groups []Group, ok bool, err erro
 	return dst, true, nil
 }
 
-// Replace puts replacement, in which $1 stands for a group and \ takes the
-// meaning of the next character away, in place of matches from the start-th
+// Replace puts replacement, in which $1 and ${name} stand for groups and \ takes
+// the meaning of the next character away, in place of matches from the start-th
 // character on: of all if occurrence is 0, else of that one.
 func (r *Regexp) Replace(s, replacement string, start, occurrence int64) (string, error) {
 	at := 0
@@ -142,7 +195,8 @@ func (r *Regexp) Replace(s, replacement string, start, occurrence int64) (string
 		from = end
 		return r.expand(&b, replacement, group)
 	}
-	if r.linear != nil {
+	// Go's engine finds no empty match right behind another one, and Java's does.
+	if !r.empty && r.linearFor(tail) {
 		limit := -1
 		if occurrence > 0 {
 			limit = int(min(occurrence, 1<<30))
@@ -160,16 +214,23 @@ func (r *Regexp) Replace(s, replacement string, start, occurrence int64) (string
 		b.WriteString(tail[from:])
 		return b.String(), nil
 	}
-	runes := []rune(tail)
-	offset := func(i int) int { return len(string(runes[:i])) }
 	m, err := r.back.FindStringMatch(tail)
+	// Where the characters that the engine counts in begin.
+	var offsets []int
+	if m != nil {
+		offsets = make([]int, 0, len(tail)+1)
+		for i := range tail {
+			offsets = append(offsets, i)
+		}
+		offsets = append(offsets, len(tail))
+	}
 	for ; err == nil && m != nil; m, err = r.back.FindNextMatch(m) {
-		if err := emit(offset(m.Index), offset(m.Index+m.Length), func(g int) string {
+		if err := emit(offsets[m.Index], offsets[m.Index+m.Length], func(g int) string {
 			group := m.GroupByNumber(g)
-			if group == nil {
+			if group == nil || len(group.Captures) == 0 {
 				return ""
 			}
-			return group.String()
+			return tail[offsets[group.Index]:offsets[group.Index+group.Length]]
 		}); err != nil {
 			return "", err
 		}
@@ -187,20 +248,30 @@ func (r *Regexp) Replace(s, replacement string, start, occurrence int64) (string
 func (r *Regexp) expand(b *strings.Builder, replacement string, group func(int) string) error {
 	for i := 0; i < len(replacement); i++ {
 		switch c := replacement[i]; {
-		case c == '\\' && i+1 < len(replacement):
-			i++
+		case c == '\\':
+			if i++; i == len(replacement) {
+				return errors.New(`the replacement ends with \`)
+			}
 			b.WriteByte(replacement[i])
+		case c == '$' && strings.HasPrefix(replacement[i:], "${"):
+			name, _, ok := strings.Cut(replacement[i+2:], "}")
+			g := r.java.names[name]
+			if !ok || g == 0 {
+				return errors.New("the replacement names a group that the regular expression does not have")
+			}
+			b.WriteString(group(g))
+			i += len(name) + 2
 		case c == '$':
 			if i+1 == len(replacement) || replacement[i+1] < '0' || replacement[i+1] > '9' {
 				return errors.New("$ in a replacement is followed by the number of a group")
 			}
 			i++
 			g := int(replacement[i] - '0')
-			if g > r.groups {
+			if g > r.java.groups {
 				return errors.New("the replacement names a group that the regular expression does not have")
 			}
 			// More digits belong to the number as long as there is such a group.
-			for i+1 < len(replacement) && replacement[i+1] >= '0' && replacement[i+1] <= '9' && g*10+int(replacement[i+1]-'0') <= r.groups {
+			for i+1 < len(replacement) && replacement[i+1] >= '0' && replacement[i+1] <= '9' && g*10+int(replacement[i+1]-'0') <= r.java.groups {
 				i++
 				g = g*10 + int(replacement[i]-'0')
 			}
