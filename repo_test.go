@@ -19,7 +19,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/millrace/millrace/internal/api"
+	"github.com/millrace/millrace/internal/api/cloudwatchlogs"
+	"github.com/millrace/millrace/internal/api/firehose"
+	"github.com/millrace/millrace/internal/api/glue"
 	"github.com/millrace/millrace/internal/api/kinesis"
+	"github.com/millrace/millrace/internal/api/lambda"
 )
 
 var update = flag.Bool("update", false, "rewrite checked-in lists")
@@ -116,6 +121,10 @@ var imports = []struct{ from, to, why string }{
 	{"internal/analytics/run", "internal/analytics/text", "patterns are run"},
 	{"internal/analytics/run", "internal/analytics/plan", "plans are run"},
 	{"internal/analytics/cases", "internal/analytics/...", "cases go through the whole engine"},
+	{"internal/analytics/host", "internal/analytics/app", "it runs applications"},
+	{"internal/analytics/host", "internal/analytics/run", "programs are run"},
+	{"internal/analytics/host", "internal/analytics/plan", "rows have columns"},
+	{"internal/analytics/host", "internal/vfs", "checkpoints are files"},
 	{"internal/analytics/discover", "internal/analytics/sql", "columns have types"},
 	{"internal/analytics/discover", "internal/analytics/run", "a schema is what records are read with"},
 	{"internal/cli", "internal/analytics/...", "programs can be checked and run without a server"},
@@ -593,7 +602,7 @@ func TestPromisesNameTestsThatExist(t *testing.T) {
 }
 
 // clientNames are the columns of docs/supported-operations.md, by how the names
-// of test/conformance/proven.txt begin.
+// of test/conformance/proven*.txt begin.
 var clientNames = []struct{ prefix, name string }{
 	{"go/", "Go"},
 	{"boto3/", "boto3"},
@@ -605,10 +614,11 @@ var clientNames = []struct{ prefix, name string }{
 	{"raw/cbor-", "bare CBOR"},
 }
 
-// TestSupportedOperationsPageIsCurrent makes the page of the operations that
-// the code has and the clients that the conformance suite saw them served to.
-func TestSupportedOperationsPageIsCurrent(t *testing.T) {
-	raw, err := os.ReadFile("test/conformance/proven.txt")
+// operationsTable lists the operations of a service and the clients that the
+// conformance suite saw them served to, which stand in a file.
+func operationsTable(t *testing.T, service *api.Service, file string) string {
+	t.Helper()
+	raw, err := os.ReadFile("test/conformance/" + file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -631,17 +641,18 @@ func TestSupportedOperationsPageIsCurrent(t *testing.T) {
 		}
 	}
 	var b strings.Builder
-	b.WriteString(supportedIntroduction)
 	row := func(cells ...string) { b.WriteString("| " + strings.Join(cells, " | ") + " |\n") }
 	head, rule := []string{"operation"}, []string{"---"}
 	for _, c := range clientNames {
-		head, rule = append(head, c.name), append(rule, "---")
+		if all[c.prefix] > 0 {
+			head, rule = append(head, c.name), append(rule, "---")
+		}
 	}
 	row(head...)
 	row(rule...)
-	for _, o := range kinesis.Service.Operations {
+	for _, o := range service.Operations {
 		if len(proven[o.Name]) == 0 {
-			t.Errorf("%s is served to no client of the conformance suite", o.Name)
+			t.Errorf("%s of %s is served to no client of the conformance suite", o.Name, service.ID)
 		}
 		cells := []string{"`" + o.Name + "`"}
 		for _, c := range clientNames {
@@ -651,10 +662,11 @@ func TestSupportedOperationsPageIsCurrent(t *testing.T) {
 					n++
 				}
 			}
-			switch n {
-			case 0:
+			switch {
+			case all[c.prefix] == 0:
+			case n == 0:
 				cells = append(cells, "–")
-			case all[c.prefix]:
+			case n == all[c.prefix]:
 				cells = append(cells, "yes")
 			default:
 				cells = append(cells, fmt.Sprintf("%d of %d", n, all[c.prefix]))
@@ -663,17 +675,40 @@ func TestSupportedOperationsPageIsCurrent(t *testing.T) {
 		row(cells...)
 	}
 	for name := range proven {
-		if kinesis.Service.Operation(name) == nil {
-			t.Errorf("proven.txt has %s, which is no operation", name)
+		if service.Operation(name) == nil {
+			t.Errorf("%s has %s, which is no operation", file, name)
 		}
 	}
-	for _, table := range []struct{ variable, heading string }{{"stsOperations", "STS"}, {"iamOperations", "IAM"}} {
-		names := keysOfTable(t, table.variable)
-		fmt.Fprintf(&b, "\n## %s, %d operations\n\n", table.heading, len(names))
+	return b.String()
+}
+
+// TestSupportedOperationsPageIsCurrent makes the page of the operations that
+// the code has and the clients that the conformance suite saw them served to.
+func TestSupportedOperationsPageIsCurrent(t *testing.T) {
+	var b strings.Builder
+	b.WriteString(supportedIntroduction)
+	b.WriteString("## Data Streams\n\n" + operationsTable(t, kinesis.Service, "proven.txt"))
+	b.WriteString("\n## Data Firehose\n\n" + operationsTable(t, firehose.Service, "proven-firehose.txt"))
+	list := func(heading string, names []string) {
+		fmt.Fprintf(&b, "\n## %s, %d operations\n\n", heading, len(names))
 		for i, name := range names {
 			names[i] = "`" + name + "`"
 		}
 		b.WriteString(strings.Join(names, ", ") + ".\n")
+	}
+	list("S3", objectOperations(t))
+	for _, s := range []struct {
+		heading string
+		service *api.Service
+	}{{"Glue", glue.Service}, {"CloudWatch Logs", cloudwatchlogs.Service}, {"Lambda", lambda.Service}} {
+		var names []string
+		for _, o := range s.service.Operations {
+			names = append(names, o.Name)
+		}
+		list(s.heading, names)
+	}
+	for _, table := range []struct{ variable, heading string }{{"stsOperations", "STS"}, {"iamOperations", "IAM"}} {
+		list(table.heading, keysOfTable(t, table.variable))
 	}
 	const page = "docs/supported-operations.md"
 	if *update {
@@ -686,6 +721,39 @@ func TestSupportedOperationsPageIsCurrent(t *testing.T) {
 	}
 }
 
+// objectOperations returns the names that internal/objects gives to operations
+// that do something, in order.
+func objectOperations(t *testing.T) []string {
+	t.Helper()
+	names := map[string]bool{}
+	for _, f := range goFiles(t) {
+		if f.pkg != "internal/objects" || f.test {
+			continue
+		}
+		ast.Inspect(f.syntax, func(n ast.Node) bool {
+			c, ok := n.(*ast.CallExpr)
+			if !ok || len(c.Args) != 3 {
+				return true
+			}
+			if called, ok := c.Fun.(*ast.Ident); !ok || called.Name != "op" {
+				return true
+			}
+			if how, ok := c.Args[2].(*ast.SelectorExpr); ok && slices.Contains([]string{"getUnset", "refuseDocument", "deleteUnset"}, how.Sel.Name) {
+				return true // answered as what no bucket has
+			}
+			if name, ok := c.Args[0].(*ast.BasicLit); ok {
+				text, err := strconv.Unquote(name.Value)
+				if err != nil {
+					t.Fatal(err)
+				}
+				names[text] = true
+			}
+			return true
+		})
+	}
+	return slices.Sorted(maps.Keys(names))
+}
+
 const supportedIntroduction = `# Supported operations
 
 This page is generated from the code and from what the conformance suite saw: an operation is listed because a method serves
@@ -696,9 +764,10 @@ The clients are the AWS SDKs for Go v2 (HTTP/1.1; HTTP/2 over TLS), JavaScript v
 Java v2 (synchronous in CBOR and JSON; asynchronous over HTTP/2 in clear text and TLS), boto3 (clear text and TLS), the AWS CLI,
 and requests made by hand. Their versions are pinned in ` + "`test/`" + `.
 
-Where an operation differs from the service, [the README](../README.md#what-it-does-not-do) says so.
+Services without a table have their tests in `+"`test/conformance`"+` too, by what is done with them rather than by operation: buckets with
+boto3, the AWS CLI and DuckDB, tables with boto3 and the AWS CLI. What is not listed is not served.
 
-## Data Streams
+Where an operation differs from the service, [the README](../README.md#what-it-does-not-do) says so.
 
 `
 

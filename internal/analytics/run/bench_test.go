@@ -89,9 +89,10 @@ func benchmark(b *testing.B, program string, keys int, perMilli int64) {
 func BenchmarkTumbling(b *testing.B) { benchmark(b, "tumbling", 10000, 100) }
 func BenchmarkFilter(b *testing.B)   { benchmark(b, "filter", 10000, 100) }
 func BenchmarkSliding(b *testing.B)  { benchmark(b, "sliding", 10000, 100) }
+
 // A row meets about one of the other side.
-func BenchmarkJoin(b *testing.B)     { benchmark(b, "join", 10000, 2) }
-func BenchmarkForest(b *testing.B)   { benchmark(b, "forest", 10, 100) }
+func BenchmarkJoin(b *testing.B)   { benchmark(b, "join", 10000, 2) }
+func BenchmarkForest(b *testing.B) { benchmark(b, "forest", 10, 100) }
 
 func BenchmarkParse(b *testing.B) {
 	var f run.Format

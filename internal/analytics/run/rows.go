@@ -2,6 +2,7 @@ package run
 
 import (
 	"encoding/base64"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/millrace/millrace/internal/analytics/plan"
@@ -143,4 +144,42 @@ func appendString(dst []byte, s string) []byte {
 		from = i
 	}
 	return append(append(dst, s[from:]...), '"')
+}
+
+// AppendCSV appends a row as a line of CSV: the columns in order, hidden ones left
+// out, nulls empty.
+func AppendCSV(dst []byte, columns []plan.ColumnInfo, b *Batch, row int32) []byte {
+	first := true
+	for i, c := range columns {
+		if c.Hidden || i >= len(b.Cols) {
+			continue
+		}
+		if !first {
+			dst = append(dst, ',')
+		}
+		first = false
+		v := b.Cols[i].at(&c.Type, row)
+		if v.Null {
+			continue
+		}
+		switch c.Type.Kind {
+		case sql.KindChar, sql.KindVarchar:
+			if strings.ContainsAny(v.S, ",\"\r\n") {
+				dst = append(dst, '"')
+				dst = append(dst, strings.ReplaceAll(v.S, `"`, `""`)...)
+				dst = append(dst, '"')
+			} else {
+				dst = append(dst, v.S...)
+			}
+		default:
+			from := len(dst)
+			dst = appendJSONValue(dst, v, c.Type)
+			if n := len(dst); n-from >= 2 && dst[from] == '"' {
+				// Dates and bytes have no quotes here.
+				copy(dst[from:], dst[from+1:n-1])
+				dst = dst[:n-2]
+			}
+		}
+	}
+	return append(dst, '\n')
 }
