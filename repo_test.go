@@ -764,7 +764,7 @@ The clients are the AWS SDKs for Go v2 (HTTP/1.1; HTTP/2 over TLS), JavaScript v
 Java v2 (synchronous in CBOR and JSON; asynchronous over HTTP/2 in clear text and TLS), boto3 (clear text and TLS), the AWS CLI,
 and requests made by hand. Their versions are pinned in ` + "`test/`" + `.
 
-Services without a table have their tests in `+"`test/conformance`"+` too, by what is done with them rather than by operation: buckets with
+Services without a table have their tests in ` + "`test/conformance`" + ` too, by what is done with them rather than by operation: buckets with
 boto3, the AWS CLI and DuckDB, tables with boto3 and the AWS CLI. What is not listed is not served.
 
 Where an operation differs from the service, [the README](../README.md#what-it-does-not-do) says so.
