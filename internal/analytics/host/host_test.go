@@ -146,6 +146,8 @@ type rig struct {
 func (r *rig) open(t *testing.T, change func(*Options)) *Host {
 	o := Options{
 		OpenSource: func(context.Context, *app.Application, app.Resource) (Source, error) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
 			if r.source == nil {
 				return nil, errors.New("no such stream")
 			}
@@ -153,6 +155,8 @@ func (r *rig) open(t *testing.T, change func(*Options)) *Host {
 		},
 		OpenDestination: func(context.Context, *app.Application, app.Resource) (Destination, error) { return r.to, nil },
 		OpenObject: func(context.Context, *app.Application, app.Reference) (io.ReadCloser, error) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
 			if r.object == "" {
 				return nil, errors.New("NoSuchKey")
 			}
@@ -354,12 +358,16 @@ func TestWhatIsMissing(t *testing.T) {
 		if s := h.Status(a.ID); !s.Running || s.Problem != "NoSuchKey" {
 			t.Errorf("%+v", s)
 		}
+		r.mu.Lock()
 		r.object = "a,Anna\nb,Bob\n"
+		r.mu.Unlock()
 		settle(time.Minute)
 		if s := h.Status(a.ID); s.Problem != "no such stream" {
 			t.Errorf("%+v", s)
 		}
+		r.mu.Lock()
 		r.source = newLog(1, 1)
+		r.mu.Unlock()
 		settle(time.Minute)
 		r.source.put(0, `{"k":"b","v":1}`)
 		r.source.put(0, `{"k":"z","v":2}`)
