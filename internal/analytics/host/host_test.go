@@ -293,7 +293,8 @@ func TestEveryRecordCounts(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				rng := rand.New(rand.NewPCG(seed, 1))
 				r := &rig{source: newLog(7, 3), to: &sinkhole{}, files: vfs.NewMemory()}
-				r.to.refuse = func() bool { return rng.IntN(4) == 0 }
+				moods := rand.New(rand.NewPCG(seed, 2)) // under the destination's mutex
+				r.to.refuse = func() bool { return moods.IntN(4) == 0 }
 				code := `CREATE STREAM "OUT" (V INTEGER); CREATE PUMP P AS INSERT INTO "OUT" SELECT STREAM "V" FROM "IN_001";`
 				n := 0
 				for range 6 {
@@ -318,7 +319,9 @@ func TestEveryRecordCounts(t *testing.T) {
 					}
 					r.files = after
 				}
+				r.to.mu.Lock()
 				r.to.refuse = nil
+				r.to.mu.Unlock()
 				h := r.open(t, nil)
 				if err := h.Start(t.Context(), application1(code)); err != nil {
 					t.Fatal(err)
