@@ -129,6 +129,12 @@ var imports = []struct{ from, to, why string }{
 	{"internal/analytics/discover", "internal/analytics/run", "a schema is what records are read with"},
 	{"internal/cli", "internal/analytics/...", "programs can be checked and run without a server"},
 	{"internal/analytics/run", "internal/analytics/sql", "plans speak in types of the language"},
+	{"internal/analytics", "internal/analytics/...", "the service checks programs and hands applications on"},
+	{"internal/analytics", "internal/api/...", "the service implements the generated handlers"},
+	{"internal/analytics", "internal/meta", "applications are metadata"},
+	{"internal/analytics", "internal/objects", "schemas are guessed from objects"},
+	{"internal/analytics/app", "internal/analytics/plan", "an application knows what its program means"},
+	{"internal/analytics/app", "internal/analytics/run", "an application says how its records are read"},
 	{"internal/keyring", "internal/meta", "wrapped keys are metadata"},
 	{"internal/keyring", "internal/vfs", "the master key is a file"},
 
@@ -689,6 +695,8 @@ func TestSupportedOperationsPageIsCurrent(t *testing.T) {
 	b.WriteString(supportedIntroduction)
 	b.WriteString("## Data Streams\n\n" + operationsTable(t, kinesis.Service, "proven.txt"))
 	b.WriteString("\n## Data Firehose\n\n" + operationsTable(t, firehose.Service, "proven-firehose.txt"))
+	b.WriteString("\n## Glue\n\n" + operationsTable(t, glue.Service, "proven-glue.txt"))
+	b.WriteString("\n## CloudWatch Logs\n\n" + operationsTable(t, cloudwatchlogs.Service, "proven-logs.txt"))
 	list := func(heading string, names []string) {
 		fmt.Fprintf(&b, "\n## %s, %d operations\n\n", heading, len(names))
 		for i, name := range names {
@@ -697,16 +705,11 @@ func TestSupportedOperationsPageIsCurrent(t *testing.T) {
 		b.WriteString(strings.Join(names, ", ") + ".\n")
 	}
 	list("S3", objectOperations(t))
-	for _, s := range []struct {
-		heading string
-		service *api.Service
-	}{{"Glue", glue.Service}, {"CloudWatch Logs", cloudwatchlogs.Service}, {"Lambda", lambda.Service}} {
-		var names []string
-		for _, o := range s.service.Operations {
-			names = append(names, o.Name)
-		}
-		list(s.heading, names)
+	var functions []string
+	for _, o := range lambda.Service.Operations {
+		functions = append(functions, o.Name)
 	}
+	list("Lambda", functions)
 	for _, table := range []struct{ variable, heading string }{{"stsOperations", "STS"}, {"iamOperations", "IAM"}} {
 		list(table.heading, keysOfTable(t, table.variable))
 	}
@@ -764,8 +767,9 @@ The clients are the AWS SDKs for Go v2 (HTTP/1.1; HTTP/2 over TLS), JavaScript v
 Java v2 (synchronous in CBOR and JSON; asynchronous over HTTP/2 in clear text and TLS), boto3 (clear text and TLS), the AWS CLI,
 and requests made by hand. Their versions are pinned in ` + "`test/`" + `.
 
-Services without a table have their tests in ` + "`test/conformance`" + ` too, by what is done with them rather than by operation: buckets with
-boto3, the AWS CLI and DuckDB, tables with boto3 and the AWS CLI. What is not listed is not served.
+Services without a table have their tests in ` + "`test/conformance`" + ` too, or tests of their own, by
+what is done with them rather than by operation: buckets with boto3, the AWS CLI and DuckDB, for example. What is not listed is
+not served.
 
 Where an operation differs from the service, [the README](../README.md#what-it-does-not-do) says so.
 
