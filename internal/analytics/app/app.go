@@ -145,3 +145,14 @@ func columns(f run.Format) []plan.ColumnInfo {
 func (a *Application) Compile() (*plan.Program, error) {
 	return plan.Compile(a.Code, a.Catalog(), plan.Options{Extensions: a.Extensions})
 }
+
+// Status is how an application does at its host.
+type Status struct {
+	Running bool
+	// Problem is what keeps it from reading or delivering, for people; empty if
+	// nothing does.
+	Problem string
+	// MillisBehindLatest is how far reading is behind the newest record.
+	MillisBehindLatest int64
+	RowsIn, RowsOut    int64
+}
