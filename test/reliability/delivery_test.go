@@ -254,11 +254,14 @@ func places(stream string) (prefix, failures *string) {
 	return aws.String(stream + "/data/"), aws.String(stream + "/failed/!{firehose:error-output-type}/")
 }
 
-func toObjects(stream string, processing *firehosetypes.ProcessingConfiguration) *firehose.CreateDeliveryStreamInput {
+// toObjects delivers after so many seconds. With none there is an object for every
+// few puts, and a kill is likely to come between an object and the note that it
+// is there.
+func toObjects(stream string, seconds int32, processing *firehosetypes.ProcessingConfiguration) *firehose.CreateDeliveryStreamInput {
 	prefix, failures := places(stream)
 	return &firehose.CreateDeliveryStreamInput{DeliveryStreamName: &stream, ExtendedS3DestinationConfiguration: &firehosetypes.ExtendedS3DestinationConfiguration{
 		BucketARN: aws.String("arn:aws:s3:::" + lake), RoleARN: aws.String(role), Prefix: prefix, ErrorOutputPrefix: failures,
-		BufferingHints:          &firehosetypes.BufferingHints{SizeInMBs: aws.Int32(1), IntervalInSeconds: aws.Int32(1)},
+		BufferingHints:          &firehosetypes.BufferingHints{SizeInMBs: aws.Int32(1), IntervalInSeconds: &seconds},
 		ProcessingConfiguration: processing,
 	}}
 }
@@ -373,14 +376,14 @@ func TestAcceptedRecordsAreDeliveredOrAccountedFor(t *testing.T) {
 		if _, err := objects.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String(lake)}); err != nil {
 			t.Fatal(err)
 		}
-		createDelivery(t, fh, toObjects("objects", nil))
-		createDelivery(t, fh, toObjects("moody", &firehosetypes.ProcessingConfiguration{Enabled: aws.Bool(true), Processors: []firehosetypes.Processor{{
+		createDelivery(t, fh, toObjects("objects", 0, nil))
+		createDelivery(t, fh, toObjects("moody", 1, &firehosetypes.ProcessingConfiguration{Enabled: aws.Bool(true), Processors: []firehosetypes.Processor{{
 			Type: firehosetypes.ProcessorTypeLambda, Parameters: []firehosetypes.ProcessorParameter{
 				{ParameterName: firehosetypes.ProcessorParameterNameLambdaArn, ParameterValue: aws.String("arn:aws:lambda:" + harness.Region + ":" + harness.Account + ":function:moody")},
 				{ParameterName: firehosetypes.ProcessorParameterNameLambdaNumberOfRetries, ParameterValue: aws.String("1")},
 			},
 		}}}))
-		from := toObjects(source, nil)
+		from := toObjects(source, 0, nil)
 		from.DeliveryStreamType = firehosetypes.DeliveryStreamTypeKinesisStreamAsSource
 		from.KinesisStreamSourceConfiguration = &firehosetypes.KinesisStreamSourceConfiguration{
 			KinesisStreamARN: aws.String("arn:aws:kinesis:" + harness.Region + ":" + harness.Account + ":stream/" + source), RoleARN: aws.String(role)}
@@ -388,7 +391,7 @@ func TestAcceptedRecordsAreDeliveredOrAccountedFor(t *testing.T) {
 		createDelivery(t, fh, toPeer("failed-only", 0, firehosetypes.HttpEndpointS3BackupModeFailedDataOnly))
 		createDelivery(t, fh, toPeer("backed-up", 3, firehosetypes.HttpEndpointS3BackupModeAllData))
 	}
-	end := time.Now().Add(period(9*time.Second, 20*time.Minute))
+	end := time.Now().Add(period(8*time.Second, 20*time.Minute))
 	rounds, reshards := 0, 0
 	for ; rounds < 3 || time.Now().Before(end); rounds++ {
 		p.round.Store(int64(rounds))
