@@ -130,6 +130,11 @@ type Limiter struct {
 	seed    maphash.Seed
 	counts  [kinds]struct{ allowed, exceeded atomic.Uint64 }
 
+	// Costs that every record asks for, worked out once: divisions are slow.
+	oneRecord   int64
+	recordBurst int64
+	writeBurst  int64 // of a stream whose records are not larger than the bucket
+
 	shards     [partitions]table[uint64, *block]
 	consumers  [partitions]table[consumerKey, consumer]
 	deliveries [partitions]table[uint64, delivery]
@@ -158,7 +163,14 @@ func New(o Options) *Limiter {
 	if o.Limits.Control == nil && o.Limits.WriteRecords == 0 {
 		o.Limits = Published()
 	}
-	return &Limiter{limits: o.Limits, enforce: o.Enforce, now: o.Now, seed: maphash.MakeSeed()}
+	l := &Limiter{limits: o.Limits, enforce: o.Enforce, now: o.Now, seed: maphash.MakeSeed()}
+	if rate := o.Limits.WriteRecords; rate != 0 {
+		l.oneRecord, l.recordBurst = cost(1, rate), cost(int64(rate), rate)
+	}
+	if rate := o.Limits.WriteBytes; rate != 0 {
+		l.writeBurst = cost(int64(rate), rate)
+	}
+	return l
 }
 
 // Enforced says whether refusals happen at all.
@@ -331,15 +343,32 @@ func (l *Limiter) Write(id uint64, size, maxRecord int) bool {
 }
 
 func (l *Limiter) write(s *shard, now int64, size, maxRecord int) bool {
-	burst := max(int64(l.limits.WriteBytes), int64(maxRecord))
-	records, ok1 := s.records.take(now, 1, l.limits.WriteRecords, int64(l.limits.WriteRecords))
-	bytes, ok2 := s.bytes.take(now, int64(size), l.limits.WriteBytes, burst)
-	ok := ok1 && ok2
-	if !ok && l.enforce {
-		return false
+	burst := l.writeBurst
+	if rate := l.limits.WriteBytes; int64(maxRecord) > int64(rate) && rate != 0 {
+		burst = cost(int64(maxRecord), rate)
 	}
-	s.records = records.atMost(now, int64(l.limits.WriteRecords), l.limits.WriteRecords)
-	s.bytes = bytes.atMost(now, burst, l.limits.WriteBytes)
+	records, bytes, ok := s.records, s.bytes, true
+	if l.limits.WriteRecords != 0 {
+		records = max(records, bucket(now)) + bucket(l.oneRecord)
+		ok = int64(records)-now <= l.recordBurst
+	}
+	if l.limits.WriteBytes != 0 {
+		bytes = bytes.add(now, int64(size), l.limits.WriteBytes)
+		ok = ok && int64(bytes)-now <= burst
+	}
+	if !ok {
+		if l.enforce {
+			return false
+		}
+		// What is not enforced must not run up debts.
+		if l.limits.WriteRecords != 0 {
+			records = min(records, bucket(now+l.recordBurst))
+		}
+		if l.limits.WriteBytes != 0 {
+			bytes = min(bytes, bucket(now+burst))
+		}
+	}
+	s.records, s.bytes = records, bytes
 	return ok
 }
 
