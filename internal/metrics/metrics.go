@@ -12,8 +12,11 @@
 package metrics
 
 import (
+	"maps"
 	"net/http"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -42,6 +45,8 @@ type Registry struct {
 
 	requests, bytesIn, bytesOut *prometheus.CounterVec
 	seconds                     *prometheus.HistogramVec
+	resolved                    atomic.Pointer[map[requestKey]*requestSeries]
+	resolving                   sync.Mutex // whoever replaces resolved
 	connections                 prometheus.Gauge
 	accepted, turnedAway        prometheus.Counter
 	linesLost                   *prometheus.CounterVec
@@ -71,6 +76,7 @@ func New(o Options) *Registry {
 	}
 	p := prometheus.NewRegistry()
 	r := &Registry{prometheus: p, Streams: newStreams(o.Streams, o.Shards, o.Now), Deliveries: newDeliveries(o.Streams, o.Now)}
+	r.resolved.Store(&map[requestKey]*requestSeries{})
 	add := func(c prometheus.Collector) { p.MustRegister(c) }
 	note := func(subsystem, name, kind, help string, labels ...string) {
 		r.catalog = append(r.catalog, About{prometheus.BuildFQName(namespace, subsystem, name), kind, help, labels})
@@ -174,17 +180,51 @@ func (l *limits) Collect(ch chan<- prometheus.Metric) {
 // Request counts a request. Operation names and codes come from tables, not
 // from clients, so their number is bounded.
 func (r *Registry) Request(o *wire.Outcome) {
-	name := "other"
+	key := requestKey{operation: "other", code: o.Code, encoding: o.Encoding, major: o.Major}
 	streaming := false
 	if op := o.Call.Operation; op != nil {
-		name, streaming = op.Name, op.Streaming
+		key.operation, streaming = op.Name, op.Streaming
 	}
-	r.requests.WithLabelValues(name, o.Code, o.Encoding, strconv.Itoa(o.Major)).Inc()
-	r.bytesIn.WithLabelValues(name).Add(float64(o.BytesIn))
-	r.bytesOut.WithLabelValues(name).Add(float64(o.BytesOut))
-	if !streaming {
-		r.seconds.WithLabelValues(name).Observe(o.Duration.Seconds())
+	m := (*r.resolved.Load())[key]
+	if m == nil {
+		m = r.resolve(key, !streaming)
 	}
+	m.requests.Inc()
+	m.bytesIn.Add(float64(o.BytesIn))
+	m.bytesOut.Add(float64(o.BytesOut))
+	if m.seconds != nil {
+		m.seconds.Observe(o.Duration.Seconds())
+	}
+}
+
+// resolve looks the series of a kind of request up, for all that come after it.
+func (r *Registry) resolve(key requestKey, timed bool) *requestSeries {
+	m := &requestSeries{
+		requests: r.requests.WithLabelValues(key.operation, key.code, key.encoding, strconv.Itoa(key.major)),
+		bytesIn:  r.bytesIn.WithLabelValues(key.operation),
+		bytesOut: r.bytesOut.WithLabelValues(key.operation),
+	}
+	if timed {
+		m.seconds = r.seconds.WithLabelValues(key.operation)
+	}
+	r.resolving.Lock()
+	defer r.resolving.Unlock()
+	all := maps.Clone(*r.resolved.Load())
+	all[key] = m
+	r.resolved.Store(&all)
+	return m
+}
+
+// requestKey is what requests are told apart by.
+type requestKey struct {
+	operation, code, encoding string
+	major                     int
+}
+
+// requestSeries are the series of requests of one kind, looked up once.
+type requestSeries struct {
+	requests, bytesIn, bytesOut prometheus.Counter
+	seconds                     prometheus.Observer // nil if not counted
 }
 
 // Connection is wire.ServerOptions.OnConnection.

@@ -6,8 +6,11 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/millrace/millrace/internal/api"
 	"github.com/millrace/millrace/internal/streams"
+	"github.com/millrace/millrace/internal/wire"
 )
 
 func scrape(r *Registry) string {
@@ -83,4 +86,21 @@ func BenchmarkAdd(b *testing.B) {
 			s.Add(streams.IncomingRecords, 1)
 		}
 	})
+}
+
+func TestCountingARequestAllocatesNothing(t *testing.T) {
+	r := New(Options{Streams: 1})
+	o := &wire.Outcome{Call: &api.Call{}, Encoding: "json", Major: 1}
+	if n := testing.AllocsPerRun(100, func() { r.Request(o) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func BenchmarkRequest(b *testing.B) {
+	r := New(Options{Streams: 1})
+	o := &wire.Outcome{Call: &api.Call{}, Encoding: "json", Major: 1, BytesIn: 1500, BytesOut: 110, Duration: time.Millisecond}
+	b.ReportAllocs()
+	for b.Loop() {
+		r.Request(o)
+	}
 }
