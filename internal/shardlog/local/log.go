@@ -251,6 +251,7 @@ type shard struct {
 	retention time.Duration
 	classes   uint32 // set of classes with sealed data
 	gone      bool
+	usual     uint16       // how many batches the last segments had of it, at most maxUsual
 	sealed    driver.Index // everything below is in sealed files
 	refs      []ref        // batches in log segments, by base
 }

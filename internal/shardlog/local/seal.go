@@ -367,6 +367,7 @@ func (l *Log) seal(s *segment) error {
 					return abort(err)
 				}
 				l.nextFile++
+				w.entries = make([]chunkEntry, 0, len(touched)-i) // one class has nearly all
 				writers[class] = w
 			}
 			h := batchHeader{size: r.size, shard: sh.id, base: r.base, at: r.at, count: r.count}
@@ -394,11 +395,13 @@ func (l *Log) seal(s *segment) error {
 		}
 		if n > 0 {
 			sh.sealed = sh.refs[n-1].next()
+			sh.usual = uint16((int(sh.usual) + min(n, maxUsual) + 1) / 2)
 			if n == len(sh.refs) {
 				sh.refs = nil
 			} else {
-				// A new array: readers may still look at the old one.
-				sh.refs = slices.Clone(sh.refs[n:])
+				// What is in front is not written again, for readers may still look
+				// at it, and goes when the array is full.
+				sh.refs = sh.refs[n:]
 			}
 		}
 		sh.classes |= used[i]

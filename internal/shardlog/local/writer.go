@@ -511,10 +511,26 @@ func (l *Log) publishBatch(s *segment, sh *shard, r ref) {
 	if n := len(sh.refs); n == 0 || sh.refs[n-1].slot != r.slot {
 		s.touched = append(s.touched, sh)
 	}
+	if len(sh.refs) == cap(sh.refs) {
+		sh.growRefsLocked()
+	}
 	sh.refs = append(sh.refs, r)
 	sh.next = r.next()
 	sh.durableAt = r.at
 	sh.mu.Unlock()
+}
+
+// maxUsual bounds how much room a shard gets because of what it had before.
+const maxUsual = 1 << 10
+
+// growRefsLocked makes room for what a segment or two usually have of the shard:
+// with many shards, growing from nothing in each segment is most of what is
+// allocated. The old array stays as it is, for readers may still look at it.
+func (sh *shard) growRefsLocked() {
+	n := len(sh.refs)
+	refs := make([]ref, n, n+max(n, 2*int(sh.usual), 1))
+	copy(refs, sh.refs)
+	sh.refs = refs
 }
 
 // logCommands makes changes of the shard table durable and in effect. mark runs
