@@ -80,7 +80,7 @@ type referenceRecord struct {
 }
 
 type loggingRecord struct {
-	ID     string                                  `json:"id"`
+	ID     string                                   `json:"id"`
 	Config kinesisanalytics.CloudWatchLoggingOption `json:"config"`
 }
 

@@ -207,6 +207,10 @@ func (b *binder) column(e *sql.Column) Expr {
 		}
 		return b.rowtime
 	}
+	if n == 0 && first.Name == "CURRENT_ROW_TIMESTAMP" && !first.Quoted && len(e.Parts) == 1 {
+		// Not a reserved word, and yet called without parentheses.
+		return functions[first.Name].bind(b, nil)
+	}
 	switch {
 	case n == 1:
 		return b.members(e, found, 1)
@@ -421,6 +425,14 @@ func (b *binder) same(at sql.Node, l, r Expr) (Expr, Expr) {
 	}
 	if isCharacter(t.Kind) || t.Kind == sql.KindInterval || isBinary(t.Kind) {
 		return typedNull(l, t), typedNull(r, t) // compared as they are
+	}
+	if t.Kind == sql.KindDecimal && lt.Kind != sql.KindNull && rt.Kind != sql.KindNull {
+		// A comparison cannot fail, so where one type does not hold both, decimals
+		// are compared as they are too.
+		x, y := decimalOf(lt), decimalOf(rt)
+		if lt.Kind == sql.KindBigint || rt.Kind == sql.KindBigint || max(x.Precision-x.Scale, y.Precision-y.Scale)+t.Scale > t.Precision {
+			return l, r
+		}
 	}
 	return convert(l, t, false), convert(r, t, false)
 }

@@ -321,7 +321,8 @@ func (c *compiler) condition(t *sql.Join, entries []entry, leftEntries int, stre
 	for _, e := range conjuncts {
 		if call, ok := e.(*Call); ok && call.Func == "=" {
 			a, z := sides(call.Args[0], side), sides(call.Args[1], side)
-			if a == 1 && z == 2 || a == 2 && z == 1 {
+			// Keys are looked up as they are, so they have the same form.
+			if like := scaleOf(call.Args[0]) == scaleOf(call.Args[1]); like && (a == 1 && z == 2 || a == 2 && z == 1) {
 				l, r := call.Args[0], call.Args[1]
 				if a == 2 {
 					l, r = r, l
@@ -337,6 +338,14 @@ func (c *compiler) condition(t *sql.Join, entries []entry, leftEntries int, stre
 		}
 	}
 	return lk, rk, rest
+}
+
+// scaleOf is the number of fraction digits of a decimal, 0 of all else.
+func scaleOf(e Expr) int {
+	if t := e.Type(); t.Kind == sql.KindDecimal {
+		return t.Scale
+	}
+	return 0
 }
 
 // sides is a set of the sides an expression needs: 1, 2, 3 for both, 0 for none.

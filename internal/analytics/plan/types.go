@@ -99,7 +99,7 @@ func common(a, b sql.Type) (t sql.Type, ok bool) {
 		q.Start, q.End = min(q.Start, b.Interval.Start), max(q.End, b.Interval.End)
 		q.Precision, q.Fraction = max(q.Precision, b.Interval.Precision), max(q.Fraction, b.Interval.Fraction)
 		return sql.Type{Kind: sql.KindInterval, Interval: q}, true
-	case a.Kind == b.Kind && a.Kind != sql.KindRow:
+	case a.Kind == b.Kind && a.Kind != sql.KindRow && a.Kind != sql.KindInterval:
 		return a, true
 	}
 	return sql.Type{}, false

@@ -60,14 +60,7 @@ func compileCall(e *plan.Call) eval {
 	case "floor_to", "ceil_to", "step":
 		return compileTruncate(e)
 	case "coalesce":
-		return lift(e, true, func(_ *context, args []plan.Value) (plan.Value, error) {
-			for _, a := range args {
-				if !a.Null {
-					return a, nil
-				}
-			}
-			return plan.Value{Null: true}, nil
-		})
+		return compileCoalesce(e)
 	case "like", "similar":
 		return compilePattern(e)
 	}
@@ -78,6 +71,45 @@ func compileCall(e *plan.Call) eval {
 		return f
 	}
 	panic("run: there is no function " + e.Func)
+}
+
+// compileCoalesce computes every argument for the rows only that those before it
+// left without a value.
+func compileCoalesce(e *plan.Call) eval {
+	var args []eval
+	for _, a := range e.Args {
+		args = append(args, compile(a))
+	}
+	class := plan.ClassOf(e.T)
+	out := newScatter(e.T)
+	var found, left, next []int32
+	return func(x *context, b *Batch, sel []int32) *Vector {
+		out.begin(class, b.N)
+		left = append(left[:0], sel...)
+		for k, arg := range args {
+			if len(left) == 0 {
+				break
+			}
+			v := arg(x, b, left)
+			if k == len(args)-1 {
+				out.put(class, b.N, v, left)
+				break
+			}
+			found, next = found[:0], next[:0]
+			for _, i := range left {
+				switch {
+				case x.bad[i]:
+				case v.null(i):
+					next = append(next, i)
+				default:
+					found = append(found, i)
+				}
+			}
+			out.put(class, b.N, v, found)
+			left, next = next, left
+		}
+		return &out.Vector
+	}
 }
 
 func compileIs(e *plan.Call) eval {
@@ -556,6 +588,10 @@ func substring(form string, args []plan.Value) (plan.Value, error) {
 			return plan.Value{}, fail(functionError, "the length of SUBSTRING is negative")
 		}
 	}
+	if from < math.MinInt32 {
+		from = math.MinInt32
+	}
+	length = min(length, math.MaxInt32)
 	if form == "substring_bytes" {
 		n := int64(len(s))
 		end := min(n, from-1+length)
@@ -599,8 +635,9 @@ func overlay(args []plan.Value) (plan.Value, error) {
 	if from > int64(len(s)) {
 		return plan.Value{S: args[0].S + args[1].S}, nil
 	}
+	n = min(n, int64(len(s)+len(r)))
 	if from < 1 {
-		before := min(1-from, int64(len(r)))
+		before := min(1-max(from, -int64(len(r))), int64(len(r)))
 		rest := r[before:]
 		n = max(n-before, 0)
 		if len(args) == 3 {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/bits"
 	"time"
 
 	"github.com/millrace/millrace/internal/analytics/plan"
@@ -442,6 +443,12 @@ func compileArithmetic(e *plan.Call) eval {
 					out[i] = l.F[i] / r.F[i]
 				}
 			}
+			for _, i := range sel {
+				// What is not finite now and was before has become too large.
+				if out[i]-out[i] != 0 && !p.out.null(i) && !x.bad[i] && l.F[i]-l.F[i] == 0 && r.F[i]-r.F[i] == 0 {
+					x.failed(i, overflow(e.T))
+				}
+			}
 			return &p.out
 		}
 	}
@@ -505,6 +512,17 @@ func compileCompare(e *plan.Call) eval {
 		greater, equal = 1, 1
 	}
 	class := plan.ClassOf(lt)
+	if ls, rs := scaleOf(lt), scaleOf(rt); ls != rs {
+		return lift(e, false, func(_ *context, args []plan.Value) (plan.Value, error) {
+			switch compareScaled(args[0].I, ls, args[1].I, rs) {
+			case -1:
+				return plan.Value{I: less}, nil
+			case 0:
+				return plan.Value{I: equal}, nil
+			}
+			return plan.Value{I: greater}, nil
+		})
+	}
 	padded := lt.Kind == sql.KindChar || rt.Kind == sql.KindChar
 	return func(x *context, b *Batch, sel []int32) *Vector {
 		l, r := p.eval(x, b, sel)
@@ -554,6 +572,37 @@ func compileCompare(e *plan.Call) eval {
 		}
 		return &p.out
 	}
+}
+
+func scaleOf(t sql.Type) int {
+	if t.Kind == sql.KindDecimal {
+		return t.Scale
+	}
+	return 0
+}
+
+// compareScaled compares decimals of different scales.
+func compareScaled(a int64, as int, b int64, bs int) int {
+	if as > bs {
+		return -compareScaled(b, bs, a, as)
+	}
+	high, low := bits.Mul64(uint64(max(a, -a)), uint64(pow10(bs-as)))
+	var c int
+	switch m := uint64(max(b, -b)); {
+	case (a < 0) != (b < 0):
+		if c = 1; a < 0 {
+			c = -1
+		}
+		return c
+	case high > 0 || low > m:
+		c = 1
+	case low < m:
+		c = -1
+	}
+	if a < 0 {
+		c = -c
+	}
+	return c
 }
 
 func trimRight(s string) string {
