@@ -18,7 +18,7 @@ func BenchmarkDeliver(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer func() { _ = d.Close() }()
-	if err := d.catalog.create(b.Context(), events, eventSchema, nil); err != nil {
+	if err := d.catalog.create(b.Context(), "db", "events", eventSchema, nil); err != nil {
 		b.Fatal(err)
 	}
 	const count = 8 << 20 / 300

@@ -3,24 +3,17 @@ package iceberg
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net"
-	"net/http"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/apache/iceberg-go"
-	"github.com/apache/iceberg-go/catalog"
-	"github.com/apache/iceberg-go/catalog/rest"
-	iceio "github.com/apache/iceberg-go/io"
-	"github.com/apache/iceberg-go/table"
-	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -57,11 +50,30 @@ type SigV4 struct {
 	Service string `yaml:"service"` // glue, s3tables
 }
 
-// tables is what a catalog does here.
+// The states of a catalog that are told apart.
+var (
+	errNoTable     = errors.New("table does not exist")
+	errTableExists = errors.New("table already exists")
+)
+
+// state is a table as it was found.
+type state struct {
+	database, name string
+	address        string // where its metadata is
+	meta           *metadata
+}
+
+// tables is what a catalog does here. Its functions may run concurrently.
 type tables interface {
-	table.CatalogIO
-	// create makes a table, and its namespace if need be.
-	create(ctx context.Context, id table.Identifier, schema *iceberg.Schema, spec *iceberg.PartitionSpec) error
+	// load finds a table; it answers errNoTable if there is none.
+	load(ctx context.Context, database, name string) (*state, error)
+	// commit makes a change that was prepared for t and answers the table as it is
+	// then. errCommit says that something else was changed in between, and that the
+	// change has had no effect; after other errors it may have had.
+	commit(ctx context.Context, t *state, c commit) (*state, error)
+	// create makes a table, and its namespace if need be; errTableExists and
+	// errCommit say that another was quicker.
+	create(ctx context.Context, database, name string, schema *iceberg.Schema, spec *iceberg.PartitionSpec) error
 	close()
 }
 
@@ -79,6 +91,13 @@ func openCatalog(c Catalog, deps Deps) (tables, error) {
 		if c.SigV4.Region != "" && deps.Credentials == nil {
 			return nil, errors.New("iceberg: there are no credentials to sign with")
 		}
+		for _, address := range []string{c.URI, c.AuthURI} {
+			if address != "" {
+				if _, err := parseURL(address); err != nil {
+					return nil, err
+				}
+			}
+		}
 		return &restTables{config: c, deps: deps}, nil
 	case "sql":
 		if c.DSN == "" || c.Warehouse == "" {
@@ -94,23 +113,6 @@ func openCatalog(c Catalog, deps Deps) (tables, error) {
 	return nil, fmt.Errorf("iceberg: there is no catalog of type %q; rest, sql and files there are", c.Type)
 }
 
-// located is a function that gives the library its files.
-func located(store objects.Store, t *tally) table.FSysF {
-	return func(ctx context.Context) (iceio.IO, error) {
-		return &files{ctx: ctx, store: store, tally: t}, nil
-	}
-}
-
-// advance checks a commit against what is there and makes the next metadata.
-func advance(current table.Metadata, requirements []table.Requirement, updates []table.Update, location string) (table.Metadata, error) {
-	for _, r := range requirements {
-		if err := r.Validate(current); err != nil {
-			return nil, fmt.Errorf("%w: %w", table.ErrCommitFailed, err)
-		}
-	}
-	return table.UpdateTableMetadata(current, updates, location)
-}
-
 // fileTables is a catalog that is nothing but the files of its tables, in the
 // layout of Hadoop's: metadata/vN.metadata.json, and a hint that names the last
 // N. The next version can be created once only, which makes a commit atomic.
@@ -121,8 +123,8 @@ type fileTables struct {
 
 func (c *fileTables) close() {}
 
-func (c *fileTables) location(id table.Identifier) string {
-	return c.warehouse + "/" + strings.Join(id, "/")
+func (c *fileTables) location(database, name string) string {
+	return c.warehouse + "/" + database + "/" + name
 }
 
 func metadataName(location string, version int) string {
@@ -163,7 +165,7 @@ func (c *fileTables) version(ctx context.Context, location string) (int, error) 
 			version = next
 		case objects.Code(err) == objects.CodeNoSuchKey:
 			if next == version { // the hint names what is not there
-				return 0, fmt.Errorf("%w: %s is gone", catalog.ErrNoSuchTable, key)
+				return 0, fmt.Errorf("%w: %s is gone", errNoTable, key)
 			}
 			return version, nil
 		default:
@@ -172,62 +174,60 @@ func (c *fileTables) version(ctx context.Context, location string) (int, error) 
 	}
 }
 
-// LoadTable implements table.CatalogIO.
-func (c *fileTables) LoadTable(ctx context.Context, id table.Identifier) (*table.Table, error) {
-	location := c.location(id)
-	version, err := c.version(ctx, location)
-	if err != nil {
-		return nil, err
-	}
-	if version == 0 {
-		return nil, fmt.Errorf("%w: %s", catalog.ErrNoSuchTable, strings.Join(id, "."))
-	}
-	return loadFrom(ctx, id, metadataName(location, version), c.store, c)
+func (c *fileTables) load(ctx context.Context, database, name string) (*state, error) {
+	t, _, err := c.last(ctx, database, name)
+	return t, err
 }
 
-func loadFrom(ctx context.Context, id table.Identifier, address string, store objects.Store, c table.CatalogIO) (*table.Table, error) {
-	text, err := (&files{ctx: ctx, store: store}).ReadFile(address)
+// last is the table in its last version.
+func (c *fileTables) last(ctx context.Context, database, name string) (*state, int, error) {
+	location := c.location(database, name)
+	version, err := c.version(ctx, location)
 	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("%w: %w", catalog.ErrNoSuchTable, err)
+		return nil, 0, err
+	}
+	if version == 0 {
+		return nil, 0, fmt.Errorf("%w: %s.%s", errNoTable, database, name)
+	}
+	t, err := loadFrom(ctx, database, name, metadataName(location, version), c.store)
+	return t, version, err
+}
+
+// loadFrom reads the metadata at an address.
+func loadFrom(ctx context.Context, database, name, address string, store objects.Store) (*state, error) {
+	text, err := (&files{ctx: ctx, store: store}).read(address)
+	if err != nil {
+		if objects.Code(err) == objects.CodeNoSuchKey {
+			return nil, fmt.Errorf("%w: %w", errNoTable, err)
 		}
 		return nil, err
 	}
-	m, err := table.ParseMetadataBytes(text)
+	m, err := parseMetadata(text)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", address, err)
 	}
-	return table.New(id, m, address, located(store, nil), c), nil
+	return &state{database, name, address, m}, nil
 }
 
-// CommitTable implements table.CatalogIO.
-func (c *fileTables) CommitTable(ctx context.Context, id table.Identifier, requirements []table.Requirement, updates []table.Update) (table.Metadata, string, error) {
-	location := c.location(id)
-	version, err := c.version(ctx, location)
+func (c *fileTables) commit(ctx context.Context, t *state, change commit) (*state, error) {
+	now, version, err := c.last(ctx, t.database, t.name)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	if version == 0 {
-		return nil, "", fmt.Errorf("%w: %s", catalog.ErrNoSuchTable, strings.Join(id, "."))
-	}
-	current, err := loadFrom(ctx, id, metadataName(location, version), c.store, c)
+	next, err := advance(now.meta, change, now.address)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	next, err := advance(current.Metadata(), requirements, updates, current.MetadataLocation())
-	if err != nil {
-		return nil, "", err
-	}
-	address := metadataName(location, version+1)
+	location := c.location(t.database, t.name)
 	if err := c.write(ctx, location, version+1, next); err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	return next, address, nil
+	return &state{t.database, t.name, metadataName(location, version+1), next}, nil
 }
 
 // write stores a version, which must not be there yet, and the hint.
-func (c *fileTables) write(ctx context.Context, location string, version int, m table.Metadata) error {
-	text, err := json.Marshal(m)
+func (c *fileTables) write(ctx context.Context, location string, version int, m *metadata) error {
+	text, err := m.text()
 	if err != nil {
 		return err
 	}
@@ -237,7 +237,7 @@ func (c *fileTables) write(ctx context.Context, location string, version int, m 
 	}
 	_, err = c.store.Put(ctx, bucket, key, bytes.NewReader(text), int64(len(text)), objects.PutOptions{IfAbsent: true})
 	if objects.Code(err) == objects.CodePrecondition {
-		return fmt.Errorf("%w: version %d of the table was made by somebody else", table.ErrCommitFailed, version)
+		return fmt.Errorf("%w: version %d of the table was made by somebody else", errCommit, version)
 	}
 	if err != nil {
 		return err
@@ -248,143 +248,13 @@ func (c *fileTables) write(ctx context.Context, location string, version int, m 
 	return nil
 }
 
-func (c *fileTables) create(ctx context.Context, id table.Identifier, schema *iceberg.Schema, spec *iceberg.PartitionSpec) error {
-	location := c.location(id)
-	m, err := table.NewMetadata(schema, spec, table.UnsortedSortOrder, location, iceberg.Properties{"format-version": "2"})
+func (c *fileTables) create(ctx context.Context, database, name string, schema *iceberg.Schema, spec *iceberg.PartitionSpec) error {
+	location := c.location(database, name)
+	m, err := makeMetadata(schema, spec, location)
 	if err != nil {
 		return err
 	}
 	return c.write(ctx, location, 1, m)
-}
-
-// restTables is a REST catalog, asked for its configuration when it is first
-// needed.
-type restTables struct {
-	config Catalog
-	deps   Deps
-
-	mu     sync.Mutex
-	client *rest.Catalog
-}
-
-func (c *restTables) close() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.client != nil {
-		_ = c.client.Close()
-		c.client = nil
-	}
-	c.deps.Client.CloseIdleConnections()
-}
-
-func (c *restTables) open(ctx context.Context) (*rest.Catalog, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.client != nil {
-		return c.client, nil
-	}
-	o := []rest.Option{rest.WithCustomTransport(bounded{c.deps.Client.Transport})}
-	if c.config.Warehouse != "" {
-		o = append(o, rest.WithWarehouseLocation(c.config.Warehouse))
-	}
-	if c.config.Prefix != "" {
-		o = append(o, rest.WithPrefix(c.config.Prefix))
-	}
-	switch {
-	case c.config.Token != "":
-		o = append(o, rest.WithOAuthToken(c.config.Token))
-	case c.config.Credential != "":
-		o = append(o, rest.WithCredential(c.config.Credential))
-		if c.config.Scope != "" {
-			o = append(o, rest.WithScope(c.config.Scope))
-		}
-	case c.config.SigV4.Region != "":
-		o = append(o, rest.WithSigV4RegionSvc(c.config.SigV4.Region, c.config.SigV4.Service), rest.WithAwsConfig(aws.Config{
-			Region:      c.config.SigV4.Region,
-			Credentials: aws.CredentialsProviderFunc(c.deps.Credentials),
-		}))
-	}
-	if c.config.AuthURI != "" {
-		u, err := parseURL(c.config.AuthURI)
-		if err != nil {
-			return nil, err
-		}
-		o = append(o, rest.WithAuthURI(u))
-	}
-	client, err := rest.NewCatalog(ctx, "rest", c.config.URI, o...)
-	if err != nil {
-		return nil, err
-	}
-	c.client = client
-	return client, nil
-}
-
-// bounded cuts answers off that are too large.
-type bounded struct{ http.RoundTripper }
-
-// maxAnswer bounds an answer of a REST catalog, in bytes; metadata of a table
-// with many snapshots takes megabytes.
-const maxAnswer = 32 << 20
-
-func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
-	reply, err := b.RoundTripper.RoundTrip(r)
-	if err != nil {
-		return nil, err
-	}
-	reply.Body = &boundedBody{reply.Body, maxAnswer}
-	return reply, nil
-}
-
-type boundedBody struct {
-	io.ReadCloser
-	left int64
-}
-
-func (b *boundedBody) Read(p []byte) (int, error) {
-	if b.left <= 0 {
-		return 0, fmt.Errorf("the catalog's answer is larger than %d MiB", maxAnswer>>20)
-	}
-	n, err := b.ReadCloser.Read(p[:min(int64(len(p)), b.left)])
-	b.left -= int64(n)
-	return n, err
-}
-
-// LoadTable implements table.CatalogIO.
-func (c *restTables) LoadTable(ctx context.Context, id table.Identifier) (*table.Table, error) {
-	client, err := c.open(ctx)
-	if err != nil {
-		return nil, err
-	}
-	t, err := client.LoadTable(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	return table.New(id, t.Metadata(), t.MetadataLocation(), located(c.deps.Store, nil), c), nil
-}
-
-// CommitTable implements table.CatalogIO.
-func (c *restTables) CommitTable(ctx context.Context, id table.Identifier, requirements []table.Requirement, updates []table.Update) (table.Metadata, string, error) {
-	client, err := c.open(ctx)
-	if err != nil {
-		return nil, "", err
-	}
-	return client.CommitTable(ctx, id, requirements, updates)
-}
-
-func (c *restTables) create(ctx context.Context, id table.Identifier, schema *iceberg.Schema, spec *iceberg.PartitionSpec) error {
-	client, err := c.open(ctx)
-	if err != nil {
-		return err
-	}
-	if err := client.CreateNamespace(ctx, id[:len(id)-1], nil); err != nil && !errors.Is(err, catalog.ErrNamespaceAlreadyExists) {
-		return err
-	}
-	o := []catalog.CreateTableOpt{catalog.WithProperties(iceberg.Properties{"format-version": "2"})}
-	if spec != nil {
-		o = append(o, catalog.WithPartitionSpec(spec))
-	}
-	_, err = client.CreateTable(ctx, id, schema, o...)
-	return err
 }
 
 // sqlTables is the catalog in a database that Iceberg's libraries share: a row a
@@ -461,83 +331,68 @@ func (c *sqlTables) prepare(ctx context.Context) error {
 	return nil
 }
 
-func (c *sqlTables) find(ctx context.Context, id table.Identifier) (string, error) {
+func (c *sqlTables) load(ctx context.Context, database, name string) (*state, error) {
 	if err := c.prepare(ctx); err != nil {
-		return "", err
+		return nil, err
 	}
-	var address string
+	var address *string // null for a view
 	err := c.pool.QueryRow(ctx, "SELECT metadata_location FROM iceberg_tables WHERE catalog_name = $1 AND table_namespace = $2 AND table_name = $3",
-		c.config.Name, id[0], id[1]).Scan(&address)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return "", fmt.Errorf("%w: %s", catalog.ErrNoSuchTable, strings.Join(id, "."))
+		c.config.Name, database, name).Scan(&address)
+	if errors.Is(err, pgx.ErrNoRows) || err == nil && address == nil {
+		return nil, fmt.Errorf("%w: %s.%s", errNoTable, database, name)
 	}
-	return address, err
-}
-
-// LoadTable implements table.CatalogIO.
-func (c *sqlTables) LoadTable(ctx context.Context, id table.Identifier) (*table.Table, error) {
-	address, err := c.find(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	return loadFrom(ctx, id, address, c.deps.Store, c)
+	return loadFrom(ctx, database, name, *address, c.deps.Store)
 }
 
-// CommitTable implements table.CatalogIO.
-func (c *sqlTables) CommitTable(ctx context.Context, id table.Identifier, requirements []table.Requirement, updates []table.Update) (table.Metadata, string, error) {
-	current, err := c.LoadTable(ctx, id)
+func (c *sqlTables) commit(ctx context.Context, t *state, change commit) (*state, error) {
+	now, err := c.load(ctx, t.database, t.name)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	next, err := advance(current.Metadata(), requirements, updates, current.MetadataLocation())
+	next, err := advance(now.meta, change, now.address)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	address, err := c.write(ctx, next, current.MetadataLocation())
+	address, err := c.write(ctx, next, now.address)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	tag, err := c.pool.Exec(ctx, `UPDATE iceberg_tables SET metadata_location = $1, previous_metadata_location = $2
 		WHERE catalog_name = $3 AND table_namespace = $4 AND table_name = $5 AND metadata_location = $2`,
-		address, current.MetadataLocation(), c.config.Name, id[0], id[1])
+		address, now.address, c.config.Name, t.database, t.name)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	if tag.RowsAffected() == 0 {
-		return nil, "", fmt.Errorf("%w: the table was changed by somebody else", table.ErrCommitFailed)
+		return nil, fmt.Errorf("%w: the table was changed by somebody else", errCommit)
 	}
-	return next, address, nil
+	return &state{t.database, t.name, address, next}, nil
 }
 
 // write stores metadata under a name that nobody else uses.
-func (c *sqlTables) write(ctx context.Context, m table.Metadata, previous string) (string, error) {
-	provider, err := table.LoadLocationProvider(m.Location(), m.Properties())
-	if err != nil {
-		return "", err
-	}
+func (c *sqlTables) write(ctx context.Context, m *metadata, previous string) (string, error) {
 	version := 0
 	if i := strings.LastIndexByte(previous, '/'); previous != "" && len(previous) > i+6 {
 		if n, err := strconv.Atoi(previous[i+1 : i+6]); err == nil {
 			version = n + 1
 		}
 	}
-	address, err := provider.NewTableMetadataFileLocation(version)
+	address := fmt.Sprintf("%s/%05d-%s.metadata.json", m.metadataPath(), version, uuid.NewString())
+	text, err := m.text()
 	if err != nil {
 		return "", err
 	}
-	text, err := json.Marshal(m)
-	if err != nil {
-		return "", err
-	}
-	return address, (&files{ctx: ctx, store: c.deps.Store}).WriteFile(address, text)
+	return address, (&files{ctx: ctx, store: c.deps.Store}).write(address, text)
 }
 
-func (c *sqlTables) create(ctx context.Context, id table.Identifier, schema *iceberg.Schema, spec *iceberg.PartitionSpec) error {
+func (c *sqlTables) create(ctx context.Context, database, name string, schema *iceberg.Schema, spec *iceberg.PartitionSpec) error {
 	if err := c.prepare(ctx); err != nil {
 		return err
 	}
-	location := c.config.Warehouse + "/" + strings.Join(id, "/")
-	m, err := table.NewMetadata(schema, spec, table.UnsortedSortOrder, location, iceberg.Properties{"format-version": "2"})
+	m, err := makeMetadata(schema, spec, c.config.Warehouse+"/"+database+"/"+name)
 	if err != nil {
 		return err
 	}
@@ -546,13 +401,13 @@ func (c *sqlTables) create(ctx context.Context, id table.Identifier, schema *ice
 		return err
 	}
 	if _, err := c.pool.Exec(ctx, `INSERT INTO iceberg_namespace_properties (catalog_name, namespace, property_key, property_value)
-		VALUES ($1, $2, 'exists', 'true') ON CONFLICT DO NOTHING`, c.config.Name, id[0]); err != nil {
+		VALUES ($1, $2, 'exists', 'true') ON CONFLICT DO NOTHING`, c.config.Name, database); err != nil {
 		return err
 	}
 	tag, err := c.pool.Exec(ctx, `INSERT INTO iceberg_tables (catalog_name, table_namespace, table_name, metadata_location, iceberg_type)
-		VALUES ($1, $2, $3, $4, 'TABLE') ON CONFLICT DO NOTHING`, c.config.Name, id[0], id[1], address)
+		VALUES ($1, $2, $3, $4, 'TABLE') ON CONFLICT DO NOTHING`, c.config.Name, database, name, address)
 	if err == nil && tag.RowsAffected() == 0 {
-		return catalog.ErrTableAlreadyExists
+		return errTableExists
 	}
 	return err
 }

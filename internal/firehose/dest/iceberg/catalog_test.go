@@ -1,6 +1,7 @@
 package iceberg
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -9,7 +10,6 @@ import (
 	"testing"
 
 	"github.com/apache/iceberg-go"
-	"github.com/apache/iceberg-go/catalog"
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/millrace/millrace/internal/firehose/dest"
@@ -31,8 +31,8 @@ func restServer(t *testing.T, store *desttest.Store, token string) http.Handler 
 		_ = json.NewEncoder(w).Encode(v)
 	}
 	loadTable := func(w http.ResponseWriter, r *http.Request, id table.Identifier) {
-		tab, err := tables.LoadTable(r.Context(), id)
-		if errors.Is(err, catalog.ErrNoSuchTable) {
+		tab, err := tables.load(r.Context(), id[0], id[1])
+		if errors.Is(err, errNoTable) {
 			refuse(w, http.StatusNotFound, "NoSuchTableException", err)
 			return
 		}
@@ -40,7 +40,7 @@ func restServer(t *testing.T, store *desttest.Store, token string) http.Handler 
 			refuse(w, http.StatusInternalServerError, "InternalServerError", err)
 			return
 		}
-		answer(w, map[string]any{"metadata-location": tab.MetadataLocation(), "metadata": tab.Metadata(), "config": map[string]string{"s3.endpoint": "http://elsewhere"}})
+		answer(w, map[string]any{"metadata-location": tab.address, "metadata": tab.meta.raw, "config": map[string]string{"s3.endpoint": "http://elsewhere"}})
 	}
 	m := http.NewServeMux()
 	m.HandleFunc("GET /v1/config", func(w http.ResponseWriter, _ *http.Request) {
@@ -60,7 +60,7 @@ func restServer(t *testing.T, store *desttest.Store, token string) http.Handler 
 			return
 		}
 		id := table.Identifier{r.PathValue("namespace"), in.Name}
-		if err := tables.create(r.Context(), id, in.Schema, in.Spec); err != nil {
+		if err := tables.create(r.Context(), id[0], id[1], in.Schema, in.Spec); err != nil {
 			refuse(w, http.StatusConflict, "AlreadyExistsException", err)
 			return
 		}
@@ -89,7 +89,7 @@ func restServer(t *testing.T, store *desttest.Store, token string) http.Handler 
 			return
 		}
 		id := table.Identifier{r.PathValue("namespace"), r.PathValue("table")}
-		if _, _, err := tables.CommitTable(r.Context(), id, requirements, in.Updates); err != nil {
+		if err := commitByLibrary(r.Context(), tables, id, requirements, in.Updates); err != nil {
 			refuse(w, http.StatusConflict, "CommitFailedException", err)
 			return
 		}
@@ -104,11 +104,43 @@ func restServer(t *testing.T, store *desttest.Store, token string) http.Handler 
 	})
 }
 
+// commitByLibrary does a commit the way Apache's library understands it.
+func commitByLibrary(ctx context.Context, c *fileTables, id table.Identifier, requirements []table.Requirement, updates []table.Update) error {
+	now, version, err := c.last(ctx, id[0], id[1])
+	if err != nil {
+		return err
+	}
+	text, err := now.meta.text()
+	if err != nil {
+		return err
+	}
+	m, err := table.ParseMetadataBytes(text)
+	if err != nil {
+		return err
+	}
+	for _, r := range requirements {
+		if err := r.Validate(m); err != nil {
+			return err
+		}
+	}
+	if m, err = table.UpdateTableMetadata(m, updates, now.address); err != nil {
+		return err
+	}
+	if text, err = json.Marshal(m); err != nil {
+		return err
+	}
+	next, err := parseMetadata(text)
+	if err != nil {
+		return err
+	}
+	return c.write(ctx, c.location(id[0], id[1]), version+1, next)
+}
+
 // peer makes a peer of a catalog whose table of events is made through it.
 func peer(t *testing.T, c Catalog, deps Deps) *desttest.Peer {
 	t.Helper()
 	d := open(t, Config{Catalog: c, Tables: []Table{{Database: "db", Name: "events"}}}, deps)
-	if err := d.catalog.create(t.Context(), events, eventSchema, nil); err != nil {
+	if err := d.catalog.create(t.Context(), "db", "events", eventSchema, nil); err != nil {
 		t.Fatal(err)
 	}
 	return &desttest.Peer{Destination: d, Stored: func(t *testing.T) []desttest.Entry { return scan(t, d) }}

@@ -6,17 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"iter"
 	"strconv"
 	"strings"
-	"sync"
 
-	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/iceberg-go"
-	"github.com/apache/iceberg-go/catalog"
-	"github.com/apache/iceberg-go/table"
 
 	"github.com/millrace/millrace/internal/firehose/dest"
 	"github.com/millrace/millrace/internal/firehose/dest/jsonscan"
@@ -37,10 +30,11 @@ type change struct {
 	d     *Destination
 	ctx   context.Context
 	batch *record.Batch
-	table *table.Table
+	table *state
 	files *files
 
 	schema  *iceberg.Schema
+	columns []iceberg.NestedField
 	earlier loaded.Set
 	spans   loaded.Spans
 
@@ -49,22 +43,22 @@ type change struct {
 	deletes [][]any         // values of the keys, each once
 	refused map[int]failure // in the first pass, by index
 
-	mu     sync.Mutex // the library reads in goroutines of its own
 	failed []dest.Failure
+
+	doubtful bool // whether the snapshot was committed
 }
 
 type failure struct{ code, message string }
 
 // change makes one snapshot of a part.
 func (d *Destination) change(ctx context.Context, b *record.Batch, p *part) (dest.Object, []dest.Failure, error) {
-	id := table.Identifier{p.database, p.name}
-	unlock, err := d.lock(ctx, id)
+	unlock, err := d.lock(ctx, p.database, p.name)
 	if err != nil {
 		return dest.Object{}, nil, err
 	}
 	defer unlock()
-	c := &change{part: p, d: d, ctx: ctx, batch: b, files: &files{ctx: ctx, store: d.deps.Store, tally: &tally{}}}
-	if err := c.open(id); err != nil {
+	c := &change{part: p, d: d, ctx: ctx, batch: b, files: &files{ctx: ctx, store: d.deps.Store}}
+	if err := c.open(); err != nil {
 		return dest.Object{}, nil, err
 	}
 	if p.changes {
@@ -76,56 +70,62 @@ func (d *Destination) change(ctx context.Context, b *record.Batch, p *part) (des
 	if err != nil {
 		return dest.Object{}, nil, err
 	}
-	object := dest.Object{Name: p.database + "." + p.name, Records: len(p.indexes) - len(c.failed), Bytes: c.files.tally.bytes}
+	object := dest.Object{Name: p.database + "." + p.name, Records: len(p.indexes) - len(c.failed), Bytes: c.files.bytes}
 	if snapshot != 0 {
 		object.Name += "@" + strconv.FormatInt(snapshot, 10)
 	}
 	return object, c.failed, nil
 }
 
+// attempts is how often a change is brought to a table that others change too.
+const attempts = 5
+
 // open loads the table, makes it or widens it, and finds what it has already.
-func (c *change) open(id table.Identifier) error {
-	t, err := c.d.catalog.LoadTable(c.ctx, id)
-	if errors.Is(err, catalog.ErrNoSuchTable) || errors.Is(err, catalog.ErrNoSuchNamespace) {
-		if !c.d.config.TableCreation {
+func (c *change) open() error {
+	for attempt := 1; ; attempt++ {
+		t, err := c.d.catalog.load(c.ctx, c.database, c.name)
+		if errors.Is(err, errNoTable) {
+			if !c.d.config.TableCreation {
+				return err
+			}
+			if err := c.create(); err != nil && !errors.Is(err, errTableExists) && !errors.Is(err, errCommit) {
+				return err
+			}
+			t, err = c.d.catalog.load(c.ctx, c.database, c.name)
+		}
+		if err != nil {
 			return err
 		}
-		if err := c.create(id); err != nil && !errors.Is(err, catalog.ErrTableAlreadyExists) && !errors.Is(err, table.ErrCommitFailed) {
+		if err := usable(t); err != nil {
 			return err
 		}
-		t, err = c.d.catalog.LoadTable(c.ctx, id)
+		c.use(t)
+		if c.earlier, err = account(t, c.batch); err != nil {
+			return err
+		}
+		if c.d.config.SchemaEvolution {
+			err = c.evolve()
+		}
+		if !errors.Is(err, errCommit) || attempt == attempts {
+			return err
+		}
 	}
-	if err != nil {
-		return err
-	}
-	if err := usable(t); err != nil {
-		return err
-	}
-	c.use(t)
-	if c.earlier, err = account(t, c.batch); err != nil {
-		return err
-	}
-	if c.d.config.SchemaEvolution {
-		return c.evolve()
-	}
-	return nil
 }
 
-func (c *change) use(t *table.Table) {
-	c.table = table.New(t.Identifier(), t.Metadata(), t.MetadataLocation(), located(c.d.deps.Store, c.files.tally), c.d.catalog)
-	c.schema = t.Schema()
+func (c *change) use(t *state) {
+	c.table, c.schema, c.columns = t, t.meta.schema, t.meta.schema.Fields()
 }
 
 // account collects what the table's snapshots say about the delivery stream.
-func account(t *table.Table, b *record.Batch) (loaded.Set, error) {
+func account(t *state, b *record.Batch) (loaded.Set, error) {
 	var set loaded.Set
-	for _, s := range t.Metadata().Snapshots() {
-		if s.Summary == nil || s.Summary.Properties[summaryStream] != b.Stream.ARN {
+	for _, s := range t.meta.snapshots {
+		if s.Summary[summaryStream] != b.Stream.ARN {
 			continue
 		}
-		spans, err := parseSpans(s.Summary.Properties[summarySpans])
+		spans, err := parseSpans(s.Summary[summarySpans])
 		if err != nil {
-			return nil, fmt.Errorf("snapshot %d: %w", s.SnapshotID, err)
+			return nil, fmt.Errorf("snapshot %d: %w", s.ID, err)
 		}
 		for _, p := range spans {
 			if p.Newest >= b.Oldest && p.Oldest <= b.Newest {
@@ -214,7 +214,7 @@ func (c *change) row(data []byte, into []any) *failure {
 	if bad != nil {
 		return bad
 	}
-	known, err := fields("", c.schema.Fields(), o, into)
+	known, err := fields("", c.columns, o, into)
 	var mismatched *typeError
 	switch {
 	case err == nil && known == 0:
@@ -230,7 +230,7 @@ func (c *change) row(data []byte, into []any) *failure {
 // uniqueKeys finds the columns by which rows are found.
 func (c *change) uniqueKeys() error {
 	wanted := c.d.settings(c.place).UniqueKeys
-	columns := c.schema.Fields()
+	columns := c.columns
 	bad := func(format string, a ...any) error {
 		return &dest.Error{Code: codeUniqueKeys, Message: fmt.Sprintf("table %s.%s: ", c.database, c.name) + fmt.Sprintf(format, a...)}
 	}
@@ -259,9 +259,9 @@ func (c *change) uniqueKeys() error {
 	case len(wanted) > 0 && len(c.keys) != len(wanted):
 		return bad("not all of the unique keys %s are columns", strings.Join(wanted, ", "))
 	}
-	spec := c.table.Spec()
+	spec := c.table.meta.spec
 	for _, f := range spec.Fields() {
-		found := false
+		_, found := f.Transform.(iceberg.VoidTransform)
 		for _, k := range c.keys {
 			found = found || columns[k].ID == f.SourceID()
 		}
@@ -293,7 +293,7 @@ func (c *change) first() error {
 		return err
 	}
 	c.last, c.refused = map[string]int{}, map[int]failure{}
-	columns := c.schema.Fields()
+	columns := c.columns
 	row := make([]any, len(columns))
 	return c.each(func(i int, r *record.Record, operation string) error {
 		if operation == "insert" {
@@ -334,7 +334,7 @@ func (c *change) keyRow(data []byte, into []any) *failure {
 	if bad != nil {
 		return bad
 	}
-	columns := c.schema.Fields()
+	columns := c.columns
 	clear(into)
 	for key, raw := range jsonscan.Members(o) {
 		name := string(jsonscan.Unquote(key))
@@ -351,156 +351,73 @@ func (c *change) keyRow(data []byte, into []any) *failure {
 	return nil
 }
 
-// How much of a batch is in memory as columns at a time.
-const (
-	rowsAtOnce  = 8192
-	bytesAtOnce = 4 << 20
-)
-
-// rows yields the rows that are to be written.
-func (c *change) rows(schema *arrow.Schema) iter.Seq2[arrow.RecordBatch, error] {
-	columns := c.schema.Fields()
-	return func(yield func(arrow.RecordBatch, error) bool) {
-		builder := array.NewRecordBuilder(memory.DefaultAllocator, schema)
-		defer builder.Release()
-		row := make([]any, len(columns))
-		count, size := 0, 0
-		enough := errors.New("enough")
-		flush := func() error {
-			if count == 0 {
-				return nil
+// rows calls f with the rows that are to be written; a row is valid until the
+// next one.
+func (c *change) rows(f func(row []any) error) error {
+	row := make([]any, len(c.columns))
+	return c.each(func(i int, r *record.Record, operation string) error {
+		c.spans.Add(r)
+		bad, refused := c.refused[i]
+		if !refused && operation != "delete" {
+			if f := c.row(r.Data, row); f != nil {
+				bad, refused = *f, true
 			}
-			count, size = 0, 0
-			if !yield(builder.NewRecordBatch(), nil) {
-				return enough
-			}
+		}
+		if refused {
+			c.failed = append(c.failed, dest.Failure{Index: i, Code: bad.code, Message: bad.message})
 			return nil
 		}
-		err := c.each(func(i int, r *record.Record, operation string) error {
-			c.spans.Add(r)
-			bad, refused := c.refused[i]
-			if !refused && operation != "delete" {
-				if f := c.row(r.Data, row); f != nil {
-					bad, refused = *f, true
-				}
-			}
-			if refused {
-				c.mu.Lock()
-				c.failed = append(c.failed, dest.Failure{Index: i, Code: bad.code, Message: bad.message})
-				c.mu.Unlock()
-				return nil
-			}
-			if operation == "delete" {
-				return nil
-			}
-			if c.last != nil {
-				if key, _ := c.keyOf(row); c.last[key] > i {
-					return nil
-				}
-			}
-			for k := range columns {
-				if err := add(builder.Field(k), columns[k].Type, row[k]); err != nil {
-					return err
-				}
-			}
-			if count, size = count+1, size+len(r.Data); count >= rowsAtOnce || size >= bytesAtOnce {
-				return flush()
-			}
+		if operation == "delete" {
 			return nil
-		})
-		if err == nil {
-			err = flush()
 		}
-		if err != nil && !errors.Is(err, enough) {
-			yield(nil, err)
+		if c.last != nil {
+			if key, _ := c.keyOf(row); c.last[key] > i {
+				return nil
+			}
 		}
-	}
+		return f(row)
+	})
 }
 
 // write stores the part's rows and deletes and commits them; 0 is no snapshot,
 // because there was nothing to do.
 func (c *change) write() (snapshot int64, err error) {
-	committing := false
 	defer func() {
 		// What was written is of no use, unless it may have been committed.
-		if err != nil && (!committing || errors.Is(err, table.ErrCommitFailed)) {
+		if err != nil && !c.doubtful {
 			c.files.clean()
 		}
 	}()
-	schema, err := table.SchemaToArrowSchema(c.schema, nil, true, false)
+	added, err := c.store(iceberg.EntryContentData, c.columns, c.rows)
 	if err != nil {
 		return 0, err
 	}
-	var added []iceberg.DataFile
-	for file, err := range table.WriteRecords(c.ctx, c.table, schema, c.rows(schema)) {
-		if err != nil {
-			return 0, err
-		}
-		added = append(added, file)
-	}
-	tx := c.table.NewTransaction()
 	var removed []iceberg.DataFile
 	if len(c.deletes) > 0 {
-		if removed, err = c.writeDeletes(tx); err != nil {
+		var columns []iceberg.NestedField
+		for _, k := range c.keys {
+			columns = append(columns, c.columns[k])
+		}
+		removed, err = c.store(iceberg.EntryContentEqDeletes, columns, func(f func(row []any) error) error {
+			for _, values := range c.deletes {
+				if err := f(values); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
 			return 0, err
 		}
 	}
 	if len(added)+len(removed) == 0 {
 		return 0, nil
 	}
-	delta := tx.NewRowDelta(iceberg.Properties{
-		summaryStream: c.batch.Stream.ARN, summaryBatch: c.batch.ID, summarySpans: formatSpans(c.spans.List),
-	})
-	if err := delta.AddRows(added...).AddDeletes(removed...).Commit(c.ctx); err != nil {
-		return 0, err
-	}
-	committing = true
-	t, err := tx.Commit(c.ctx)
+	next, err := c.prepare(added, removed)
 	if err != nil {
 		return 0, err
 	}
-	if s := t.CurrentSnapshot(); s != nil {
-		snapshot = s.SnapshotID
-	}
-	return snapshot, nil
-}
-
-// writeDeletes stores the keys that go.
-func (c *change) writeDeletes(tx *table.Transaction) ([]iceberg.DataFile, error) {
-	columns := c.schema.Fields()
-	var (
-		ids    []int
-		names  []string
-		fields []iceberg.NestedField
-	)
-	for _, k := range c.keys {
-		ids, names, fields = append(ids, columns[k].ID), append(names, columns[k].Name), append(fields, columns[k])
-	}
-	selected, err := c.schema.Select(true, names...)
-	if err != nil {
-		return nil, err
-	}
-	schema, err := table.SchemaToArrowSchema(selected, nil, true, false)
-	if err != nil {
-		return nil, err
-	}
-	return tx.WriteEqualityDeletes(c.ctx, ids, func(yield func(arrow.RecordBatch, error) bool) {
-		builder := array.NewRecordBuilder(memory.DefaultAllocator, schema)
-		defer builder.Release()
-		for n, values := range c.deletes {
-			for i, v := range values {
-				if err := add(builder.Field(i), fields[i].Type, v); err != nil {
-					yield(nil, err)
-					return
-				}
-			}
-			if (n+1)%rowsAtOnce == 0 || n+1 == len(c.deletes) {
-				if !yield(builder.NewRecordBatch(), nil) {
-					return
-				}
-			}
-		}
-	})
+	return c.commit(next)
 }
 
 // maxNewColumns bounds what one batch adds to a schema, or a struct has.
@@ -540,7 +457,7 @@ func (c *change) unknown(has func(name string) bool, next func() int) ([]iceberg
 }
 
 // create makes the table with a column for every member of the part's records.
-func (c *change) create(id table.Identifier) error {
+func (c *change) create() error {
 	ids := 0
 	columns, err := c.unknown(func(string) bool { return false }, func() int { ids++; return ids })
 	if err != nil {
@@ -567,30 +484,40 @@ func (c *change) create(id table.Identifier) error {
 		s := iceberg.NewPartitionSpec(partitions...)
 		spec = &s
 	}
-	return c.d.catalog.create(c.ctx, id, iceberg.NewSchema(0, columns...), spec)
+	return c.d.catalog.create(c.ctx, c.database, c.name, iceberg.NewSchema(0, columns...), spec)
 }
 
 // evolve adds columns for members that have none.
 func (c *change) evolve() error {
 	known := map[string]bool{}
-	for _, f := range c.schema.Fields() {
+	for _, f := range c.columns {
 		known[f.Name] = true
 	}
-	ids := c.table.Metadata().LastColumnID()
+	m := c.table.meta
+	ids := m.LastColumn
 	columns, err := c.unknown(func(name string) bool { return known[name] }, func() int { ids++; return ids })
 	if err != nil || len(columns) == 0 {
 		return err
 	}
-	tx := c.table.NewTransaction()
-	update := tx.UpdateSchema(true, false)
-	for _, f := range columns {
-		update.AddColumn([]string{f.Name}, f.Type, "", false, nil)
+	last := m.CurrentSchema
+	for _, text := range m.Schemas {
+		var s struct {
+			ID int `json:"schema-id"`
+		}
+		if err := json.Unmarshal(text, &s); err != nil {
+			return err
+		}
+		last = max(last, s.ID)
 	}
-	if err := update.Commit(); err != nil {
+	schema := iceberg.NewSchemaWithIdentifiers(last+1, c.schema.IdentifierFieldIDs, append(c.columns[:len(c.columns):len(c.columns)], columns...)...)
+	if _, err := iceberg.IndexByName(schema); err != nil {
 		return &dest.Error{Code: codeMismatch, Message: clipMessage("columns cannot be added: " + err.Error()), Err: err}
 	}
-	t, err := tx.Commit(c.ctx)
+	t, err := c.d.catalog.commit(c.ctx, c.table, widen(m, schema))
 	if err != nil {
+		return err
+	}
+	if err := usable(t); err != nil {
 		return err
 	}
 	c.use(t)

@@ -51,7 +51,7 @@ func lake(t *testing.T, c Config, spec *iceberg.PartitionSpec) (*Destination, *d
 	d := open(t, c, Deps{Store: store})
 	t.Cleanup(func() { _ = d.Close() })
 	if !c.TableCreation {
-		if err := d.catalog.create(t.Context(), people, peopleSchema, spec); err != nil {
+		if err := d.catalog.create(t.Context(), "db", "people", peopleSchema, spec); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -247,10 +247,7 @@ func TestTableCreationAndEvolution(t *testing.T) {
 	}, nil)
 	deliver(t, d, batch(0, do{"", `{"id":1,"town":"Oslo","score":1}`}, do{"", `{"id":2,"town":"Rome","score":1.5,"tags":["a","b"],"at":{"x":1,"y":null}}`}))
 	deliver(t, d, batch(10, do{"", `{"id":3,"town":"Rome","late":true,"score":2}`}, do{"update", `{"id":1,"town":"Oslo","score":9}`}))
-	tab, err := d.catalog.LoadTable(t.Context(), people)
-	if err != nil {
-		t.Fatal(err)
-	}
+	tab := library(t, d, people)
 	var columns []string
 	for _, f := range tab.Schema().Fields() {
 		columns = append(columns, f.Name+" "+f.Type.String())

@@ -11,26 +11,22 @@
 // records of a key take effect in order; between batches order is not kept.
 //
 // Start at Destination.Deliver, then change.go for one table's part of a batch.
-// values.go has JSON as columns, catalog.go the catalogs, files.go the object
-// store as the library sees it.
+// values.go has JSON as columns, data.go the files that rows become, metadata.go
+// what a table says of itself and how that goes on, snapshot.go the manifests
+// between the two; catalog.go and rest.go are the catalogs.
 package iceberg
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
 
-	"github.com/apache/iceberg-go/catalog"
-	"github.com/apache/iceberg-go/catalog/rest"
-	"github.com/apache/iceberg-go/table"
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -123,11 +119,11 @@ func (d *Destination) Close() error {
 // Check says whether a table is there and can be written: what creating a
 // delivery stream asks. Its error is a *dest.Error.
 func (d *Destination) Check(ctx context.Context, database, name string) error {
-	t, err := d.catalog.LoadTable(ctx, table.Identifier{database, name})
+	t, err := d.catalog.load(ctx, database, name)
 	if err == nil {
 		err = usable(t)
 	}
-	if err != nil && errors.Is(err, catalog.ErrNoSuchTable) && d.config.TableCreation {
+	if err != nil && errors.Is(err, errNoTable) && d.config.TableCreation {
 		return nil
 	}
 	if err != nil {
@@ -136,16 +132,30 @@ func (d *Destination) Check(ctx context.Context, database, name string) error {
 	return nil
 }
 
-// usable refuses tables of the first format version.
-func usable(t *table.Table) error {
-	if v := t.Metadata().Version(); v < 2 {
-		return &dest.Error{Code: codeTableName, Message: fmt.Sprintf("table %s has format version %d; 2 is needed", strings.Join(t.Identifier(), "."), v)}
+// usable refuses tables of the first format version, and those of versions that
+// are not known here.
+func usable(t *state) error {
+	if v := t.meta.Version; v < 2 || v > 3 {
+		return &dest.Error{Code: codeTableName, Message: fmt.Sprintf("table %s.%s has format version %d; 2 is needed", t.database, t.name, v)}
 	}
 	return nil
 }
 
-// names is what names of databases and tables are made of.
-var names = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._]{0,254}$`)
+// maxName is how long names of databases and tables may be.
+const maxName = 255
+
+// isName says that a name is one of a database or a table: of letters, digits,
+// dots and underscores, without a dot at its beginning.
+func isName(s string) bool {
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '_', c == '.' && i > 0:
+		default:
+			return false
+		}
+	}
+	return s != "" && len(s) <= maxName
+}
 
 // place is a table and what is to be done to it.
 type place struct{ database, name, operation string }
@@ -165,7 +175,7 @@ func (d *Destination) route(r *record.Record) (p place, code, reason string) {
 		}
 		p.database, p.name = d.config.Tables[0].Database, d.config.Tables[0].Name
 	}
-	if !names.MatchString(p.database) || !names.MatchString(p.name) {
+	if !isName(p.database) || !isName(p.name) {
 		return p, codeTableName, fmt.Sprintf("%q.%q names no table; letters, digits, dots and underscores do", clip(p.database), clip(p.name))
 	}
 	switch p.operation {
@@ -295,8 +305,8 @@ func (d *Destination) parts(b *record.Batch, result *dest.Result) ([]*part, erro
 }
 
 // lock waits for a table's turn.
-func (d *Destination) lock(ctx context.Context, id table.Identifier) (unlock func(), err error) {
-	key := strings.Join(id, "/")
+func (d *Destination) lock(ctx context.Context, database, name string) (unlock func(), err error) {
+	key := database + "/" + name
 	d.mu.Lock()
 	turn := d.locks[key]
 	if turn == nil {
@@ -326,21 +336,20 @@ func explain(err error) *dest.Error {
 		return nil
 	}
 	var (
-		known  *dest.Error
-		object *objects.Error
-		server *pgconn.PgError
+		known   *dest.Error
+		object  *objects.Error
+		server  *pgconn.PgError
+		refused *refusedError
 	)
 	e := &dest.Error{Code: codeInternal, Message: clipMessage(err.Error()), Err: err}
 	switch {
 	case errors.As(err, &known):
 		return known
-	case errors.Is(err, catalog.ErrNoSuchTable), errors.Is(err, catalog.ErrNoSuchNamespace):
+	case errors.Is(err, errNoTable):
 		e.Code = codeNoSuchTable
-	case errors.Is(err, catalog.ErrInvalidIdentifier):
-		e.Code = codeTableName
-	case errors.Is(err, table.ErrCommitFailed), errors.Is(err, catalog.ErrTableAlreadyExists):
+	case errors.Is(err, errCommit), errors.Is(err, errTableExists):
 		e.Code = codeConflict
-	case errors.Is(err, rest.ErrForbidden), errors.Is(err, rest.ErrUnauthorized), errors.Is(err, rest.ErrAuthorizationExpired), errors.Is(err, rest.ErrOAuthError):
+	case errors.As(err, &refused) && refused.access():
 		e.Code = codeCatalogAccess
 	case errors.As(err, &object):
 		e.Code, e.Message = "S3."+object.Code, object.Message
@@ -349,10 +358,8 @@ func explain(err error) *dest.Error {
 		}
 	case errors.As(err, &server) && (strings.HasPrefix(server.Code, "28") || server.Code == "42501"):
 		e.Code = codeCatalogAccess
-	case errors.As(err, &server), errors.Is(err, rest.ErrRESTError), outbound.Explain(err) != 0:
+	case errors.As(err, &server), refused != nil, outbound.Explain(err) != 0:
 		e.Code = codeUnavailable
-	case errors.Is(err, fs.ErrNotExist):
-		e.Code = "S3." + objects.CodeNoSuchKey
 	}
 	return e
 }

@@ -59,7 +59,7 @@ func TestContract(t *testing.T) {
 			store := &desttest.Store{}
 			c := Config{Catalog: Catalog{Type: "files", Warehouse: "s3://lake/warehouse"}, Tables: []Table{{Database: "db", Name: "events"}}}
 			d := open(t, c, Deps{Store: store})
-			if err := d.catalog.create(t.Context(), events, eventSchema, nil); err != nil {
+			if err := d.catalog.create(t.Context(), "db", "events", eventSchema, nil); err != nil {
 				t.Fatal(err)
 			}
 			return &desttest.Peer{

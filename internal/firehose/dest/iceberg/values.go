@@ -3,21 +3,17 @@ package iceberg
 import (
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"math"
+	"math/big"
 	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
 
-	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/decimal128"
-	"github.com/apache/arrow-go/v18/arrow/extensions"
 	"github.com/apache/iceberg-go"
 	"github.com/google/uuid"
-
-	"encoding/json"
 
 	"github.com/millrace/millrace/internal/firehose/dest/jsonscan"
 )
@@ -112,7 +108,9 @@ func join(column, name string) string {
 	return column + "." + name
 }
 
-// value makes a value of a type from JSON that is not null.
+// value makes a value of a type from JSON that is not null: a bool, int32, int64,
+// float32, float64, string or []byte, the way Parquet holds the type, a *big.Int
+// for the digits of a decimal, or one of the nested values.
 func value(column string, t iceberg.Type, raw []byte) (any, error) {
 	bad := func() (any, error) { return nil, mismatch(column, t, raw) }
 	text := string(raw)
@@ -154,41 +152,38 @@ func value(column string, t iceberg.Type, raw []byte) (any, error) {
 			return f, nil
 		}
 	case iceberg.DecimalType:
-		if numeric(text) && len(text) < 100 {
-			n, err := decimal128.FromString(text, int32(t.Precision()), int32(t.Scale()))
-			if err == nil && n.FitsInPrecision(int32(t.Precision())) {
-				return n, nil
-			}
+		if n, ok := decimal(text, t.Precision(), t.Scale()); ok {
+			return n, nil
 		}
 	case iceberg.DateType:
 		if n, ok := integer(text, 32); ok {
-			return arrow.Date32(n), nil
+			return int32(n), nil
 		}
 		if at, err := time.Parse(time.DateOnly, text); err == nil {
-			return arrow.Date32FromTime(at), nil
+			return int32(at.Unix() / 86_400), nil
 		}
 	case iceberg.TimeType:
 		if n, ok := integer(text, 64); ok && n >= 0 && n < 86_400_000_000 {
-			return arrow.Time64(n), nil
+			return n, nil
 		}
 		for _, layout := range []string{"15:04:05.999999999", "15:04"} {
 			if at, err := time.Parse(layout, text); err == nil {
-				return arrow.Time64(at.Sub(at.Truncate(24 * time.Hour)).Microseconds()), nil
+				return at.Sub(at.Truncate(24 * time.Hour)).Microseconds(), nil
 			}
 		}
 	case iceberg.TimestampType, iceberg.TimestampTzType:
 		if n, ok := integer(text, 64); ok {
-			return arrow.Timestamp(n), nil
+			return n, nil
 		}
 		if at, ok := instant(text); ok {
-			return arrow.Timestamp(at.UnixMicro()), nil
+			return at.UnixMicro(), nil
 		}
 	case iceberg.TimestampNsType, iceberg.TimestampTzNsType:
 		if n, ok := integer(text, 64); ok {
-			return arrow.Timestamp(n), nil
+			return n, nil
 		}
 		if at, ok := instant(text); ok && at.Year() > 1678 && at.Year() < 2262 {
-			return arrow.Timestamp(at.UnixNano()), nil
+			return at.UnixNano(), nil
 		}
 	case iceberg.StringType:
 		if !nested {
@@ -196,14 +191,14 @@ func value(column string, t iceberg.Type, raw []byte) (any, error) {
 		}
 	case iceberg.UUIDType:
 		if id, err := uuid.Parse(text); err == nil && quoted {
-			return id, nil
+			return id[:], nil
 		}
 	case iceberg.BinaryType:
-		if b, ok := binary(text, -1); ok && quoted {
+		if b, ok := octets(text, -1); ok && quoted {
 			return b, nil
 		}
 	case iceberg.FixedType:
-		if b, ok := binary(text, t.Len()); ok && quoted {
+		if b, ok := octets(text, t.Len()); ok && quoted {
 			return b, nil
 		}
 	case *iceberg.StructType:
@@ -311,9 +306,9 @@ func instant(text string) (time.Time, bool) {
 	return time.Time{}, false
 }
 
-// binary decodes base64, MIME base64, URL-safe base64 or hexadecimal digits,
+// octets decodes base64, MIME base64, URL-safe base64 or hexadecimal digits,
 // whichever fits first, to n bytes unless n is negative.
-func binary(text string, n int) ([]byte, bool) {
+func octets(text string, n int) ([]byte, bool) {
 	unfolded := strings.NewReplacer("\r", "", "\n", "").Replace(text)
 	for _, decode := range []func(string) ([]byte, error){
 		base64.StdEncoding.Strict().DecodeString, base64.RawStdEncoding.Strict().DecodeString,
@@ -326,75 +321,49 @@ func binary(text string, n int) ([]byte, bool) {
 	return nil, false
 }
 
-// add appends a value that value made, or null.
-func add(b array.Builder, t iceberg.Type, v any) error {
-	if v == nil {
-		b.AppendNull()
-		return nil
+// maxExponent bounds exponents of decimals: a few letters must not make many
+// digits.
+const maxExponent = 1000
+
+// decimal reads a number as its digits at a scale; what is beyond the scale is
+// rounded, half away from zero.
+func decimal(text string, precision, scale int) (*big.Int, bool) {
+	if !numeric(text) || len(text) >= 100 {
+		return nil, false
 	}
-	switch b := b.(type) {
-	case *array.BooleanBuilder:
-		b.Append(v.(bool))
-	case *array.Int32Builder:
-		b.Append(v.(int32))
-	case *array.Int64Builder:
-		b.Append(v.(int64))
-	case *array.Float32Builder:
-		b.Append(v.(float32))
-	case *array.Float64Builder:
-		b.Append(v.(float64))
-	case *array.Decimal128Builder:
-		b.Append(v.(decimal128.Num))
-	case *array.Date32Builder:
-		b.Append(v.(arrow.Date32))
-	case *array.Time64Builder:
-		b.Append(v.(arrow.Time64))
-	case *array.TimestampBuilder:
-		b.Append(v.(arrow.Timestamp))
-	case *array.StringBuilder:
-		b.Append(v.(string))
-	case *array.LargeStringBuilder:
-		b.Append(v.(string))
-	case *extensions.UUIDBuilder:
-		b.Append(v.(uuid.UUID))
-	case *array.BinaryBuilder:
-		b.Append(v.([]byte))
-	case *array.FixedSizeBinaryBuilder:
-		if id, ok := v.(uuid.UUID); ok {
-			b.Append(id[:])
-			break
+	mantissa, exponent := text, 0
+	if i := strings.IndexAny(text, "eE"); i >= 0 {
+		n, err := strconv.Atoi(text[i+1:])
+		if err != nil || n > maxExponent || n < -maxExponent {
+			return nil, false
 		}
-		b.Append(v.([]byte))
-	case *array.StructBuilder:
-		b.Append(true)
-		for i, f := range t.(*iceberg.StructType).FieldList {
-			if err := add(b.FieldBuilder(i), f.Type, v.(structValue)[i]); err != nil {
-				return err
-			}
-		}
-	case *array.ListBuilder:
-		b.Append(true)
-		for _, e := range v.(listValue) {
-			if err := add(b.ValueBuilder(), t.(*iceberg.ListType).Element, e); err != nil {
-				return err
-			}
-		}
-	case *array.MapBuilder:
-		b.Append(true)
-		m := v.(mapValue)
-		for i := range m.keys {
-			if err := add(b.KeyBuilder(), t.(*iceberg.MapType).KeyType, m.keys[i]); err != nil {
-				return err
-			}
-			if err := add(b.ItemBuilder(), t.(*iceberg.MapType).ValueType, m.values[i]); err != nil {
-				return err
-			}
-		}
+		mantissa, exponent = text[:i], n
+	}
+	whole, fraction, _ := strings.Cut(mantissa, ".")
+	n, ok := new(big.Int).SetString(whole+fraction, 10)
+	if !ok || strings.ContainsAny(fraction, "+-") {
+		return nil, false
+	}
+	switch shift := exponent - len(fraction) + scale; {
+	case n.Sign() == 0:
+	case shift >= 0:
+		n.Mul(n, ten(shift))
 	default:
-		return fmt.Errorf("columns of type %s cannot be written", t)
+		half := ten(-shift)
+		cut := new(big.Int)
+		n.QuoRem(n, half, cut)
+		if cut.Abs(cut).Lsh(cut, 1).Cmp(half) >= 0 {
+			if strings.HasPrefix(text, "-") {
+				n.Sub(n, big.NewInt(1))
+			} else {
+				n.Add(n, big.NewInt(1))
+			}
+		}
 	}
-	return nil
+	return n, n.CmpAbs(ten(precision)) < 0
 }
+
+func ten(n int) *big.Int { return new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(n)), nil) }
 
 // infer is the type that a new column gets for a value; nil for null and for
 // what has no type yet, such as an empty list. next gives out field ids.

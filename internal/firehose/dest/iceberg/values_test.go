@@ -2,13 +2,13 @@ package iceberg
 
 import (
 	"encoding/json"
+	"io"
+	"reflect"
 	"strings"
 	"testing"
 
-	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/iceberg-go"
-	"github.com/apache/iceberg-go/table"
+	"github.com/parquet-go/parquet-go"
 )
 
 // nested is a type three levels deep.
@@ -17,7 +17,7 @@ var nested = &iceberg.StructType{FieldList: []iceberg.NestedField{
 	{ID: 11, Name: "m", Type: &iceberg.MapType{KeyID: 12, KeyType: iceberg.PrimitiveTypes.String, ValueID: 13, ValueType: &iceberg.ListType{ElementID: 14, Element: iceberg.PrimitiveTypes.Int64}}},
 }}
 
-// TestValues writes JSON into a column and reads it back as Arrow shows it; an
+// TestValues writes JSON into a table and reads it back as Apache's library shows it; an
 // empty want is a refusal.
 func TestValues(t *testing.T) {
 	for _, c := range []struct {
@@ -77,12 +77,8 @@ func TestValues(t *testing.T) {
 	} {
 		t.Run(c.typ.String()+" "+c.json, func(t *testing.T) {
 			schema := iceberg.NewSchema(0, iceberg.NestedField{ID: 1, Name: "c", Type: c.typ})
-			as, err := table.SchemaToArrowSchema(schema, nil, true, false)
-			if err != nil {
-				t.Fatal(err)
-			}
 			row := make([]any, 1)
-			_, err = fields("", schema.Fields(), []byte(`{"c":`+c.json+`}`), row)
+			_, err := fields("", schema.Fields(), []byte(`{"c":`+c.json+`}`), row)
 			if c.want == "" {
 				if err == nil || !strings.HasPrefix(err.Error(), "column c") {
 					t.Errorf("got %v, %v", row[0], err)
@@ -92,23 +88,23 @@ func TestValues(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			b := array.NewRecordBuilder(memory.DefaultAllocator, as)
-			defer b.Release()
-			if err := add(b.Field(0), c.typ, row[0]); err != nil {
+			d, _ := lake(t, Config{TableCreation: true}, nil) // makes none by itself
+			if err := d.catalog.create(t.Context(), "db", "people", schema, nil); err != nil {
 				t.Fatal(err)
 			}
-			r := b.NewRecordBatch()
-			defer r.Release()
-			text, err := r.MarshalJSON()
-			if err != nil {
+			if got := failures(deliver(t, d, batch(0, do{"", `{"c":` + c.json + `}`}, do{"", `{"c":null}`}))); got != "" {
+				t.Fatal(got)
+			}
+			rows := read(t, d, people)
+			if len(rows) != 2 || rows[1]["c"] != nil {
+				t.Fatalf("rows are %v", rows)
+			}
+			var want any
+			if err := json.Unmarshal([]byte(c.want), &want); err != nil {
 				t.Fatal(err)
 			}
-			var got []map[string]json.RawMessage
-			if err := json.Unmarshal(text, &got); err != nil {
-				t.Fatal(err)
-			}
-			if shown := string(got[0]["c"]); shown != c.want {
-				t.Errorf("got %s, want %s", shown, c.want)
+			if !reflect.DeepEqual(rows[0]["c"], want) {
+				t.Errorf("got %v, want %s", rows[0]["c"], c.want)
 			}
 		})
 	}
@@ -122,26 +118,31 @@ func FuzzRow(f *testing.F) {
 		iceberg.NestedField{ID: 4, Name: "b", Type: iceberg.PrimitiveTypes.Binary},
 		iceberg.NestedField{ID: 5, Name: "n", Type: nested},
 	)
-	as, err := table.SchemaToArrowSchema(schema, nil, true, false)
-	if err != nil {
-		f.Fatal(err)
-	}
 	for _, seed := range []string{`{"i":1,"d":"1.5","t":"2026-07-13T00:00:00Z","b":"AA==","n":{"a":1,"m":{"x":[1]}}}`, `{"n":"{\"a\":1}"}`, `{"d":1e-400}`, `{"":[]}`, `[]`} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		c := &change{schema: schema}
+		c := &change{schema: schema, columns: schema.Fields()}
 		row := make([]any, 5)
 		if c.row(data, row) != nil {
 			return
 		}
-		b := array.NewRecordBuilder(memory.DefaultAllocator, as)
-		defer b.Release()
-		for i, field := range schema.Fields() {
-			if err := add(b.Field(i), field.Type, row[i]); err != nil {
-				t.Fatal(err)
-			}
+		var leaves []*node
+		root := &node{required: true}
+		layout := root.group(c.columns, &leaves)
+		w := parquet.NewWriter(io.Discard, parquet.NewSchema("table", layout))
+		for i, n := range root.children {
+			n.put(row[i], 0, 0)
 		}
-		b.NewRecordBatch().Release()
+		for i, column := range w.ColumnWriters() {
+			rows, err := column.WriteRowValues(leaves[i].values)
+			if err != nil || rows != 1 {
+				t.Fatalf("column %d: %d rows, %v", i, rows, err)
+			}
+			leaves[i].bounds()
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
 	})
 }
