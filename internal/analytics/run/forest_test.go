@@ -166,7 +166,7 @@ func TestAForestScoresAsItsAuthorsDo(t *testing.T) {
 				}
 				return
 			}
-			if g, w := mean(got), mean(want); math.Abs(g-w) > 0.1*w {
+			if g, w := mean(got), mean(want); math.Abs(g-w) > 0.05*w {
 				t.Errorf("the mean score is %.4f, want about %.4f", g, w)
 			}
 			if g, w := slices.Max(got), slices.Max(want); math.Abs(g-w) > 0.2*w {
@@ -295,7 +295,7 @@ func TestTopKBounds(t *testing.T) {
 	for _, distinct := range []int{900, 5000} {
 		exact := map[float64]float64{}
 		var points [][]float64
-		for range 30000 {
+		for range 3600 {
 			v := float64(r.IntN(distinct))
 			if r.IntN(2) == 0 {
 				v = math.Floor(math.Abs(r.NormFloat64()) * 5)
@@ -303,11 +303,7 @@ func TestTopKBounds(t *testing.T) {
 			exact[v]++
 			points = append(points, []float64{v})
 		}
-		rows := stream(t, `CREATE STREAM "OUT" (A DOUBLE, N BIGINT); CREATE PUMP P AS INSERT INTO "OUT" SELECT STREAM A, MOST_FREQUENT_VALUES FROM TABLE(TOP_K_ITEMS_TUMBLING(CURSOR(SELECT STREAM A FROM "IN"), 'A', 10, 3600))`, points[:3600])
-		exact = map[float64]float64{}
-		for _, p := range points[:3600] {
-			exact[p[0]]++
-		}
+		rows := stream(t, `CREATE STREAM "OUT" (A DOUBLE, N BIGINT); CREATE PUMP P AS INSERT INTO "OUT" SELECT STREAM A, MOST_FREQUENT_VALUES FROM TABLE(TOP_K_ITEMS_TUMBLING(CURSOR(SELECT STREAM A FROM "IN"), 'A', 10, 3600))`, points)
 		if len(rows) != 10 {
 			t.Fatalf("%d rows: %v", len(rows), rows)
 		}
