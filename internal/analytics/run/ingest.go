@@ -4,7 +4,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"math"
+	"math/big"
 	"strconv"
 	"strings"
 	"unicode/utf16"
@@ -504,7 +504,8 @@ func exactNumber(s string, t sql.Type) (plan.Value, error) {
 		if err != nil {
 			return v, err
 		}
-		if f, err := strconv.ParseFloat(s, 64); err != nil || f != math.Trunc(f) {
+		// parseNumber has seen to it that the exponent is small.
+		if r, ok := new(big.Rat).SetString(s); !ok || !r.IsInt() {
 			return plan.Value{}, fmt.Errorf("%s is not an integer", s)
 		}
 		return v, nil
@@ -516,10 +517,8 @@ func exactNumber(s string, t sql.Type) (plan.Value, error) {
 func (p *Parser) csv(dst *Rows, record string, at int64, hidden []plan.Value, refuse Refuse) {
 	rest := record
 	for rest != "" {
-		from := rest
 		var raw string
 		p.fields, raw, rest = csvRow(p.fields[:0], rest, p.format.RowDelimiter, p.format.ColumnDelimiter)
-		_ = from
 		clear(p.cells)
 		for i := range p.cells {
 			if i < len(p.fields) {
