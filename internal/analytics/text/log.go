@@ -137,8 +137,9 @@ func VariableColumns(dst []Group, s string, count int, delimiter, escape, quote 
 		runes := []rune(quote)
 		open, closing = string(runes[0]), string(runes[len(runes)-1])
 	}
+	through := false
 	for range count {
-		if s == "\x00end" {
+		if through {
 			dst = append(dst, Group{})
 			continue
 		}
@@ -182,7 +183,7 @@ func VariableColumns(dst []Group, s string, count int, delimiter, escape, quote 
 		if ended {
 			s = s[i+len(delimiter):]
 		} else {
-			s = "\x00end"
+			through = true
 		}
 	}
 	return dst
@@ -197,7 +198,11 @@ func SysLog(s string, now time.Time) (millis int64, rest string, ok bool) {
 	if err != nil {
 		return 0, "", false
 	}
-	t = time.Date(now.UTC().Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), 0, time.UTC)
+	day := t.Day()
+	t = time.Date(now.UTC().Year(), t.Month(), day, t.Hour(), t.Minute(), t.Second(), 0, time.UTC)
+	if t.Day() != day {
+		return 0, "", false
+	}
 	return t.UnixMilli(), strings.TrimPrefix(s[15:], " "), true
 }
 
@@ -287,6 +292,7 @@ func (w *W3C) Columns() int { return w.columns }
 
 // Parse appends the fields of a line; ok is false if it is not of the format.
 func (w *W3C) Parse(dst []Group, s string) ([]Group, bool) {
+	s = strings.TrimRight(s, "\r\n")
 	at := w.re.FindStringSubmatchIndex(s)
 	if at == nil {
 		return dst, false
