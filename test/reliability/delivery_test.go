@@ -399,6 +399,7 @@ func TestAcceptedRecordsAreDeliveredOrAccountedFor(t *testing.T) {
 		if err != nil {
 			t.Fatalf("round %d: %v", rounds, err)
 		}
+		t.Cleanup(s.Kill) // should the test end before it does
 		fh, objects := delivering(t, s)
 		if rounds == 0 {
 			prepare(s, fh, objects)
