@@ -38,9 +38,12 @@ type memory struct {
 
 // chunkSizes are the sizes of pieces of memory. A buffer begins small, since
 // there may be thousands that hold a record a minute.
-var chunkSizes = [...]int{4 << 10, 32 << 10, 256 << 10}
+var chunkSizes = [...]int{4 << 10, 32 << 10, largeChunk}
 
-var chunkPools [len(chunkSizes)]sync.Pool
+// largeChunk is the size that most memory has; getLarge and putLarge say where.
+const largeChunk = 256 << 10
+
+var chunkPools [len(chunkSizes) - 1]sync.Pool
 
 // getChunk returns memory for at least n bytes, and of the class.
 func getChunk(class, n int) []byte {
@@ -50,6 +53,9 @@ func getChunk(class, n int) []byte {
 	if class == len(chunkSizes) {
 		return make([]byte, 0, n)
 	}
+	if class == len(chunkPools) {
+		return getLarge()
+	}
 	if p, ok := chunkPools[class].Get().(*byte); ok {
 		return unsafe.Slice(p, chunkSizes[class])[:0]
 	}
@@ -57,8 +63,12 @@ func getChunk(class, n int) []byte {
 }
 
 func putChunk(c []byte) {
-	for class, size := range chunkSizes {
-		if cap(c) == size {
+	if cap(c) == largeChunk {
+		putLarge(c)
+		return
+	}
+	for class := range chunkPools {
+		if cap(c) == chunkSizes[class] {
 			chunkPools[class].Put(unsafe.SliceData(c[:1]))
 			return
 		}

@@ -1,0 +1,19 @@
+//go:build !linux || race
+
+package delivery
+
+import (
+	"sync"
+	"unsafe"
+)
+
+var largeChunks sync.Pool
+
+func getLarge() []byte {
+	if p, ok := largeChunks.Get().(*byte); ok {
+		return unsafe.Slice(p, largeChunk)[:0]
+	}
+	return make([]byte, 0, largeChunk)
+}
+
+func putLarge(c []byte) { largeChunks.Put(unsafe.SliceData(c[:1])) }
