@@ -44,7 +44,7 @@ generate: ## types, codecs and tables from model/
 	gofmt -l internal/api model
 
 bench: build ## the rows of docs/performance.md, measured on this machine
-	scripts/install kinesalite ferrokinesis || echo "bench: a peer is missing and its row is left out"
+	scripts/install kinesalite ferrokinesis formats || echo "bench: a peer is missing and its row is left out"
 	cd bench && go run . -binary $(CURDIR)/bin/millrace -cache $(CURDIR)/.cache $(ARGS)
 
 torture: build ## the long forms: about two hours

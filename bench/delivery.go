@@ -423,6 +423,12 @@ func (b *bench) partitions() error {
 		if err != nil {
 			return err
 		}
+		// Images of the log that had been filled last go after some seconds.
+		time.Sleep(10 * time.Second)
+		rest, err := harness.ResidentBytes(s.PID())
+		if err != nil {
+			return err
+		}
 		if err := c.call("FlushDeliveryStream", object{"DeliveryStreamName": live}, nil); err != nil {
 			return err
 		}
@@ -433,8 +439,8 @@ func (b *bench) partitions() error {
 		if err != nil {
 			return err
 		}
-		b.row("50 partitions open, buffers of 64 MiB", fmt.Sprintf("RSS at most %d MB while they fill, %d MB after all was delivered", filled/1e6, most/1e6),
-			"≤ 300 MB", most <= 300e6 && status.Partitions == 50, fmt.Sprintf("%d MB in %d open buffers, GZIP; then all delivered at once", status.BufferedBytes/1e6, status.Partitions))
+		b.row("50 partitions open, buffers of 64 MiB", fmt.Sprintf("RSS %d MB at rest; at most %d MB while they fill at full speed, %d MB when all was delivered at once", rest/1e6, filled/1e6, most/1e6),
+			"≤ 300 MB", most <= 300e6 && status.Partitions == 50, fmt.Sprintf("%d MB in %d open buffers, GZIP, delivery-memory as by default", status.BufferedBytes/1e6, status.Partitions))
 		return nil
 	})
 }
