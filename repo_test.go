@@ -123,6 +123,7 @@ var imports = []struct{ from, to, why string }{
 	{"internal/analytics/cases", "internal/analytics/...", "cases go through the whole engine"},
 	{"internal/analytics/host", "internal/analytics/app", "it runs applications"},
 	{"internal/analytics/host", "internal/analytics/run", "programs are run"},
+	{"internal/analytics/host", "internal/analytics/sql", "columns have types"},
 	{"internal/analytics/host", "internal/analytics/plan", "rows have columns"},
 	{"internal/analytics/host", "internal/vfs", "checkpoints are files"},
 	{"internal/analytics/discover", "internal/analytics/sql", "columns have types"},
