@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -95,6 +96,15 @@ func (f *files) clean() {
 		if bucket, key, err := split(name); err == nil {
 			_ = f.store.Delete(ctx, bucket, key) // what stays is an orphan, which no reader sees
 		}
+	}
+}
+
+// discard removes one object that was written, as far as it can.
+func (f *files) discard(address string) {
+	if bucket, key, err := split(address); err == nil && f.store.Delete(f.ctx, bucket, key) == nil {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.names = slices.DeleteFunc(f.names, func(name string) bool { return name == address })
 	}
 }
 

@@ -107,6 +107,7 @@ func (c *change) commit(p *prepared) (int64, error) {
 		if attempt == attempts {
 			return 0, err
 		}
+		c.files.discard(s.List)
 		t, loadErr := c.d.catalog.load(c.ctx, c.database, c.name)
 		if loadErr != nil || usable(t) != nil {
 			return 0, err
