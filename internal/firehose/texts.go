@@ -3,7 +3,6 @@ package firehose
 import (
 	"fmt"
 
-	"github.com/millrace/millrace/internal/api"
 	"github.com/millrace/millrace/internal/api/firehose"
 )
 
@@ -12,10 +11,6 @@ import (
 
 func invalidArgument(format string, args ...any) error {
 	return &firehose.InvalidArgumentException{Message: text(format, args)}
-}
-
-func validation(format string, args ...any) error {
-	return api.NewFrontError(api.CodeValidation, text(format, args))
 }
 
 func limitExceeded(format string, args ...any) error {

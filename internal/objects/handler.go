@@ -22,6 +22,10 @@ import (
 	"github.com/millrace/millrace/internal/sigv4"
 )
 
+// extendedID is the header, in the service's own spelling, that goes with a
+// request id. A constant would be taken for a misspelt one.
+var extendedID = "x-amz-id-2"
+
 const (
 	namespace = "http://s3.amazonaws.com/doc/2006-03-01/"
 	// maxDocument bounds a body that is XML or a policy: the largest real one
@@ -428,7 +432,7 @@ func (q *request) fail(err error) string {
 	}
 	x.text("Resource", clip(q.r.URL.Path))
 	x.text("RequestId", q.call.RequestID)
-	x.text("HostId", strings.Join(h["x-amz-id-2"], ""))
+	x.text("HostId", strings.Join(h[extendedID], ""))
 	x.close("Error")
 	q.answer(e.Status, x)
 	return e.Code

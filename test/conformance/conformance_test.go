@@ -79,13 +79,6 @@ func run(m *testing.M) (int, error) {
 	return result, err
 }
 
-// service is what clients call.
-type service struct {
-	name   string // of the command line, of boto3 and of signatures
-	target string // what the header X-Amz-Target begins with
-	inGo   func(endpoint, region string, keys aws.CredentialsProvider, over *http.Client) any
-}
-
 var dataStreams = &service{name: "kinesis", target: "Kinesis_20131202", inGo: func(endpoint, region string, keys aws.CredentialsProvider, over *http.Client) any {
 	return kinesis.New(kinesis.Options{Region: region, BaseEndpoint: &endpoint, Credentials: keys, Retryer: aws.NopRetryer{}, HTTPClient: over})
 }}

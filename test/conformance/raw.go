@@ -27,6 +27,13 @@ const (
 	cborType = "application/x-amz-cbor-1.1"
 )
 
+// service is what clients call.
+type service struct {
+	name   string // of the command line, of boto3 and of signatures
+	target string // what the header X-Amz-Target begins with
+	inGo   func(endpoint, region string, keys aws.CredentialsProvider, over *http.Client) any
+}
+
 // rawClient encodes and signs by itself, and so sees replies as they are.
 type rawClient struct {
 	service          *service

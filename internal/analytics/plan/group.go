@@ -17,7 +17,6 @@ type grouping struct {
 	seen []string // of aggs
 	// columns describes the output; filled in for keys first.
 	columns []ColumnInfo
-	quiet   bool
 }
 
 // groupedSelection plans a SELECT with GROUP BY, WINDOWED BY, or aggregates over

@@ -39,7 +39,6 @@ type stream struct {
 	taps    []func(*Batch)
 	high    int64 // time of the newest row
 	told    int64 // the newest bound
-	pumps   map[string]int
 }
 
 // ErrorColumns are those of the error stream.

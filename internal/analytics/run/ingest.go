@@ -473,9 +473,7 @@ func convertCell(v cell, t *sql.Type) (plan.Value, error) {
 	case sql.KindTime:
 		ms, ok = sql.ParseTime(s)
 	case sql.KindTimestamp:
-		if strings.HasSuffix(s, "Z") {
-			s = s[:len(s)-1]
-		}
+		s = strings.TrimSuffix(s, "Z")
 		if len(s) > 10 && s[10] == 'T' {
 			s = s[:10] + " " + s[11:]
 		}

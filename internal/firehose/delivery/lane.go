@@ -93,7 +93,6 @@ type job struct {
 	held  int64  // of what may be gathered
 	arena []byte // owns the bytes, where a job is gathered from several reads
 	next  uint64
-	lost  uint64
 	read  process.Count
 }
 

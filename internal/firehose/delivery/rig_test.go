@@ -2,7 +2,6 @@ package delivery
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -339,12 +338,6 @@ func template(t *testing.T, text string) *naming.Template {
 		t.Fatal(err)
 	}
 	return p
-}
-
-func sorted[T cmp.Ordered](list []T) []T {
-	list = slices.Clone(list)
-	slices.Sort(list)
-	return list
 }
 
 // same compares two multisets and describes the difference.

@@ -101,8 +101,6 @@ type batch struct {
 	lastOf        map[*lane]record.Position
 	due           time.Time
 	flying, ended bool
-	attempts      int
-	began         time.Time // of the first attempt
 }
 
 // groupOf says which slot records of a lane go to.

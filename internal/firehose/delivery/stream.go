@@ -54,7 +54,6 @@ type stream struct {
 	seat       int           // in the schedule; -1 for none
 	commitAt   time.Time     // when the account has to be stored; zero for never
 	freshAt    time.Time     // when freshness is reported again
-	lostAt     time.Time     // of the last event about lost records
 	events     map[string]*sampled
 	row        streamRow
 }
