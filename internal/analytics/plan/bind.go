@@ -269,11 +269,15 @@ func (b *binder) members(e *sql.Column, x Expr, from int) Expr {
 }
 
 func (b *binder) unknownColumn(e *sql.Column, name sql.Ident, in ...entry) {
-	if in == nil {
+	unqualified := in == nil
+	if unqualified {
 		in = b.scope.entries
 	}
 	var names []string
 	for _, t := range in {
+		if unqualified && len(e.Parts) > 1 && t.alias != "" {
+			names = append(names, t.alias)
+		}
 		for _, c := range t.columns {
 			names = append(names, c.Name)
 		}
@@ -287,8 +291,8 @@ func (b *binder) unknownColumn(e *sql.Column, name sql.Ident, in ...entry) {
 	if hint == "" {
 		hint = didYouMean(name.Name, names)
 	}
-	if len(e.Parts) > 1 && len(in) != 1 {
-		b.fail(e, hint, "there is no table or column %s here", sql.Text(e))
+	if unqualified && len(e.Parts) > 1 {
+		b.fail(e, hint, "there is no table or column %s here", sql.Quote(name.Name))
 	}
 	b.fail(e, hint, "there is no column %s", sql.Quote(name.Name))
 }

@@ -96,3 +96,20 @@ pump Q into "MAX"
 		t.Errorf("%s\nwant\n%s", got, want)
 	}
 }
+
+// A name that is not there is answered with the one that is nearest.
+func TestNamesThatAreNearlyRight(t *testing.T) {
+	catalog := Catalog{Sources: []Relation{{Name: "SOURCE_SQL_STREAM_001", Columns: []ColumnInfo{{Name: "price", Type: doubleType}}}}}
+	for query, want := range map[string]string{
+		`SELECT STREAM "SOURCE_SQL_STREAM_01".ROWTIME FROM "SOURCE_SQL_STREAM_001"`: "line 2, column 52: there is no table or column SOURCE_SQL_STREAM_01 here (did you mean SOURCE_SQL_STREAM_001?)",
+		`SELECT STREAM price FROM "SOURCE_SQL_STREAM_001"`:                          `line 2, column 52: there is no column PRICE (the name is case-sensitive; write "price")`,
+		`SELECT STREAM s."prize" FROM "SOURCE_SQL_STREAM_001" s`:                    `line 2, column 52: there is no column "prize" (did you mean "price"?)`,
+		`SELECT STREAM ABBS("price") FROM "SOURCE_SQL_STREAM_001"`:                  "line 2, column 52: there is no function ABBS (did you mean ABS?)",
+		`SELECT STREAM "price" FROM "SOURCE_SQL_STREAM_002"`:                        "line 2, column 65: there is no stream or table SOURCE_SQL_STREAM_002 (did you mean SOURCE_SQL_STREAM_001?)",
+	} {
+		_, err := Compile("CREATE STREAM \"OUT\" (V DOUBLE);\nCREATE PUMP \"P\" AS INSERT INTO \"OUT\" "+query, catalog, Options{})
+		if err == nil || err.Error() != want {
+			t.Errorf("%s:\n%v\nwant\n%s", query, err, want)
+		}
+	}
+}

@@ -343,7 +343,11 @@ func (b *binder) call(e *sql.Call) Expr {
 		if name == "SESSION" || name == "HOP" || name == "TUMBLE" {
 			b.fail(e, "group by FLOOR or STEP of ROWTIME", "there is no function %s", name)
 		}
-		b.fail(&e.Name, didYouMean(name, b.functionNames()), "there is no function %s", sql.Quote(name))
+		hint := ""
+		if near := sql.Nearest(name, b.functionNames()); near != "" {
+			hint = "did you mean " + near + "?" // functions need no quotes, reserved or not
+		}
+		b.fail(&e.Name, hint, "there is no function %s", sql.Quote(name))
 	}
 	if len(e.Args) < f.min || f.max >= 0 && len(e.Args) > f.max {
 		b.fail(e, "", "%s takes %s, not %d", name, argumentCount(f.min, f.max), len(e.Args))
