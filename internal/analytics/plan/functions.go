@@ -312,7 +312,7 @@ func (b *binder) call(e *sql.Call) Expr {
 			return x
 		}
 	}
-	if _, ok := aggregates[name]; ok && (!e.Name.Quoted || true) {
+	if _, ok := aggregates[name]; ok {
 		switch {
 		case e.Over != nil:
 			b.fail(e, "put the query into FROM of another one and filter there", "a window function cannot stand %s", b.where)
@@ -540,7 +540,7 @@ func (b *binder) aggregate(e *sql.Call, in *binder) Agg {
 	case "any", "every":
 		a.Arg, a.T = in.boolean(a.Arg, e.Args[0]), booleanType
 	case "min", "max":
-		if t.Kind == sql.KindRow || t.Kind == sql.KindInterval && false {
+		if t.Kind == sql.KindRow {
 			b.fail(e.Args[0], "", "%s takes values that have an order, not a %s", name, t)
 		}
 		a.T = t

@@ -52,15 +52,13 @@ func (c *compiler) groupedSelection(s *sql.Select, orderBy []sql.SortItem, node 
 		having = out.boolean(out.expr(s.Having), s.Having)
 	}
 	out.where = "in ORDER BY"
-	var sorts []Expr
 	for _, item := range orderBy {
 		if _, ordinal := item.Expr.(*sql.Number); !ordinal {
 			if col, ok := item.Expr.(*sql.Column); !ok || len(col.Parts) != 1 || !slices.Contains(aliases, col.Parts[0].Name) {
-				sorts = append(sorts, out.expr(item.Expr)) // collects its aggregates
+				out.expr(item.Expr) // collects its aggregates
 			}
 		}
 	}
-	_ = sorts
 	for _, a := range g.aggs {
 		g.columns = append(g.columns, ColumnInfo{Name: strings.ToUpper(a.Func), Type: a.T})
 	}

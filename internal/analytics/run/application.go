@@ -168,6 +168,14 @@ func (a *Application) readTable(c *builder, n plan.Node, to sink) {
 			to.end()
 		})
 	}
+	reader.values = func(n *plan.Rows, to sink) {
+		scans = append(scans, func() {
+			if t := a.constants(n.Columns(), n.Values); t.len() > 0 {
+				to.rows(t.batch())
+			}
+			to.end()
+		})
+	}
 	before := len(a.lookups)
 	reader.build(n, to)
 	a.lookups = a.lookups[:before]
@@ -182,21 +190,37 @@ func (a *Application) Start() {
 		return
 	}
 	a.started = true
-	now := a.options.Now().UnixMilli()
 	for _, in := range a.program.Inserts {
-		t := newTable(in.Target.Columns)
-		one := &Batch{N: 1, Time: []int64{now}, Sel: all(1)}
-		for _, row := range in.Rows {
-			a.x.begin(1)
-			t.time = append(t.time, now)
-			for i, e := range row {
-				typ := e.Type()
-				t.cols[i].addValue(compile(e)(a.x, one, one.Sel).at(&typ, 0))
-			}
-		}
 		to := &target{app: a, s: a.streams[in.Target]}
-		to.rows(t.batch())
+		if t := a.constants(in.Target.Columns, in.Rows); t.len() > 0 {
+			to.rows(t.batch())
+		}
 	}
+}
+
+// constants computes the rows of VALUES. A row that fails is reported and left
+// out.
+func (a *Application) constants(columns []plan.ColumnInfo, rows [][]plan.Expr) *table {
+	now := a.options.Now().UnixMilli()
+	t := newTable(columns)
+	one := &Batch{N: 1, Time: []int64{now}, Sel: all(1)}
+	for _, row := range rows {
+		a.x.begin(1)
+		values := make([]plan.Value, len(row))
+		for i, e := range row {
+			typ := e.Type()
+			values[i] = compile(e)(a.x, one, one.Sel).at(&typ, 0)
+		}
+		if len(a.x.fails) > 0 {
+			a.errorRow(a.x.fails[0].failure, now, "", nil)
+			continue
+		}
+		t.time = append(t.time, now)
+		for i, v := range values {
+			t.cols[i].addValue(v)
+		}
+	}
+	return t
 }
 
 // Insert puts rows into an input stream, in order of time. Times never go back;

@@ -659,12 +659,6 @@ func difference(a, b int64, q sql.Qualifier) int64 {
 		return n
 	}
 	d := a - b
-	if q.End == sql.Second {
-		if q.Fraction > 0 {
-			return d - d%1000
-		}
-		return d - d%1000
-	}
 	return d - d%unitMillis(q.End)
 }
 

@@ -25,7 +25,8 @@ type builder struct {
 	report func(b *Batch, columns []plan.ColumnInfo, row int32, f failure)
 	part   *part // nil while tables are read
 	scans  func(s *plan.Stream, to sink)
-	tables func(t *plan.Table, to sink) // during the reading of tables
+	tables func(t *plan.Table, to sink) // this and values during the reading of tables only
+	values func(n *plan.Rows, to sink)
 }
 
 // keep has an operator's state go into snapshots.
@@ -44,7 +45,7 @@ func (c *builder) build(n plan.Node, to sink) {
 	case *plan.TableScan:
 		c.tables(n.Table, to)
 	case *plan.Rows:
-		panic("run: VALUES is run by the application")
+		c.values(n, to)
 	case *plan.Filter:
 		c.build(n.Input, &filter{c: c, cond: compile(n.Condition), columns: n.Input.Columns(), next: to})
 	case *plan.Project:

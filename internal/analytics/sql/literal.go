@@ -233,14 +233,14 @@ func limit(u Unit) int64 {
 
 // form shows how an interval is written.
 func form(q Qualifier) string {
-	parts := map[Unit]string{Year: "'YY", Month: "MM", Day: "'DD", Hour: "HH", Minute: "MM", Second: "SS.SSS"}
+	parts := map[Unit]string{Year: "YY", Month: "MM", Day: "DD", Hour: "HH", Minute: "MM", Second: "SS.SSS"}
 	var b strings.Builder
 	b.WriteByte('\'')
 	for u := q.Start; u <= q.End; u++ {
 		if u != q.Start {
 			b.WriteString(map[Unit]string{Month: "-", Hour: " ", Minute: ":", Second: ":"}[u])
 		}
-		b.WriteString(strings.TrimPrefix(parts[u], "'"))
+		b.WriteString(parts[u])
 	}
 	b.WriteByte('\'')
 	return b.String()

@@ -163,9 +163,6 @@ func (p *parser) unexpected(want string, words ...string) {
 			hint = "did you mean " + near + "?"
 		}
 	}
-	if hint == "" && t.kind == kindWord && p.tokens[1].kind == kindSymbol && p.tokens[1].text == ";" && p.tokens[2].is("AS") {
-		hint = "a semicolon ends the statement"
-	}
 	p.failAt(t.span, hint, "expected %s, found %s", want, p.describe(t))
 }
 
