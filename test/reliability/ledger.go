@@ -8,12 +8,17 @@ import (
 	"hash/crc32"
 	"maps"
 	"net"
+	"net/http"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/ratelimit"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
 // place is where an acknowledged record must be.
@@ -103,7 +108,7 @@ func read(ctx context.Context, client *kinesis.Client, stream string) (map[strin
 	shards := map[string][]types.Record{}
 	in := &kinesis.ListShardsInput{StreamName: &stream}
 	for {
-		page, err := again(func() (*kinesis.ListShardsOutput, error) { return client.ListShards(ctx, in) })
+		page, err := client.ListShards(ctx, in, reading)
 		if err != nil {
 			return nil, err
 		}
@@ -121,31 +126,36 @@ func read(ctx context.Context, client *kinesis.Client, stream string) (map[strin
 	}
 }
 
-// again repeats a call that changes nothing if the client has closed its own
+// reading repeats a call that changes nothing if the client has closed its own
 // connection under it, which its transport does now and then when an answer
 // comes before it has finished with the request. An end by the server reads as
 // EOF or a reset, and is a failure.
-func again[T any](call func() (T, error)) (out T, err error) {
-	for range 10 {
-		if out, err = call(); !errors.Is(err, net.ErrClosed) {
-			break
-		}
-	}
-	return out, err
+func reading(o *kinesis.Options) {
+	o.Retryer = retry.NewStandard(func(o *retry.StandardOptions) {
+		o.MaxAttempts = 10
+		o.Backoff = retry.BackoffDelayerFunc(func(int, error) (time.Duration, error) { return 0, nil })
+		o.RateLimiter = ratelimit.None
+		o.Retryables = []retry.IsErrorRetryable{retry.IsErrorRetryableFunc(func(err error) aws.Ternary {
+			return aws.BoolTernary(errors.Is(err, net.ErrClosed))
+		})}
+	})
+}
+
+// answered says that a call that cannot be repeated was answered with success
+// before the client closed its connection (see reading).
+func answered(err error) bool {
+	var reply *smithyhttp.ResponseError
+	return errors.Is(err, net.ErrClosed) && errors.As(err, &reply) && reply.HTTPStatusCode() == http.StatusOK
 }
 
 func readShard(ctx context.Context, client *kinesis.Client, stream, shard string) ([]types.Record, error) {
-	it, err := again(func() (*kinesis.GetShardIteratorOutput, error) {
-		return client.GetShardIterator(ctx, &kinesis.GetShardIteratorInput{StreamName: &stream, ShardId: &shard, ShardIteratorType: types.ShardIteratorTypeTrimHorizon})
-	})
+	it, err := client.GetShardIterator(ctx, &kinesis.GetShardIteratorInput{StreamName: &stream, ShardId: &shard, ShardIteratorType: types.ShardIteratorTypeTrimHorizon}, reading)
 	if err != nil {
 		return nil, err
 	}
 	var records []types.Record
 	for next := it.ShardIterator; next != nil; {
-		out, err := again(func() (*kinesis.GetRecordsOutput, error) {
-			return client.GetRecords(ctx, &kinesis.GetRecordsInput{ShardIterator: next})
-		})
+		out, err := client.GetRecords(ctx, &kinesis.GetRecordsInput{ShardIterator: next}, reading)
 		if err != nil {
 			return nil, err
 		}
