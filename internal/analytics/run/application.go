@@ -15,6 +15,12 @@ type Options struct {
 	Now func() time.Time
 	// Seed makes what is random repeatable: the forests of RANDOM_CUT_FOREST.
 	Seed uint64
+	// Workers is how many goroutines share the work of a large batch, at most; 0 is
+	// one per processor that Go may use, 1 has the caller do everything. Results do
+	// not depend on it, nor does what a snapshot can be restored into.
+	Workers int
+	// MemoryLimit is how many bytes the state may take; 0 is no limit.
+	MemoryLimit int64
 }
 
 // Application is a program that runs. Its methods are called one at a time.
@@ -28,6 +34,7 @@ type Application struct {
 	lookups []*lookup
 	errors  *stream
 	parts   []*part
+	meters  []*meter
 	started bool
 }
 

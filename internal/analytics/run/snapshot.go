@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"math"
 	"sort"
 
@@ -69,6 +70,12 @@ func (a *Application) Snapshot(dst []byte) []byte {
 		e.string(string(inner.b))
 	}
 	return binary.LittleEndian.AppendUint32(e.b, crc32.Checksum(e.b[start:], castagnoli))
+}
+
+// WriteSnapshot writes what Snapshot appends.
+func (a *Application) WriteSnapshot(w io.Writer) error {
+	_, err := w.Write(a.Snapshot(nil))
+	return err
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
