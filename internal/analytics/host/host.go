@@ -33,58 +33,102 @@ type Shard struct {
 	Parents []uint32
 }
 
-// Record is a record of a source. Its bytes belong to its page.
+// Record is a record of a source.
 type Record struct {
 	Index   uint64
-	Arrival int64 // milliseconds since 1970
-	Key     []byte
+	Arrival int64  // milliseconds since 1970
+	Key     []byte // partition key, nil if the source has none
 	Data    []byte
 }
 
-// Page is what one Read gave.
+// Page is what one Read gave. It is its caller's: neither it nor the bytes of its
+// records are used again by the source.
 type Page struct {
 	Records []Record
+	// First is the index of the first record that was looked at. Above what was
+	// asked for it means that records are there no more; zero if nobody knows.
+	First uint64
 	Next    uint64 // where to go on
 	Tail    uint64 // the index that the shard's next record will have
 	End     bool   // the shard is closed and nothing follows Next
 }
 
-// Source is a resource that is read. Its methods may be called concurrently.
+// Source is a data stream or a delivery stream that is read. Its methods may be
+// called concurrently.
 type Source interface {
-	// ID is unique among all resources that ever were.
+	// ID is unique among all resources that ever were: it tells a stream from one
+	// that had its name before.
 	ID() uint64
+	// Shards are those that can be read. A delivery stream has one, or as many
+	// lanes as it is kept in.
 	Shards() ([]Shard, error)
 	// At is the index of the first record that arrived at or after at, or of the
 	// next one; of the zero time it is the first.
 	At(ctx context.Context, shard uint32, at time.Time) (uint64, error)
+	// Read returns records of a shard from an index on: about maxBytes of data, but
+	// one record in any case if one is there. It does not wait for any.
 	Read(ctx context.Context, shard uint32, from uint64, maxBytes int) (*Page, error)
-	// Changed is closed when there may be more in a shard.
+	// Changed is closed when there may be more in a shard than at the time of the
+	// call.
 	Changed(shard uint32) <-chan struct{}
-	// Resharded is closed when there may be other shards.
+	// Resharded is closed when there may be other shards than at the time of the
+	// call, or one was closed.
 	Resharded() <-chan struct{}
-	// Gone is closed when the resource is being deleted.
+	// Gone is closed when the resource is being deleted. The host then opens what
+	// has its name until there is something again.
 	Gone() <-chan struct{}
+	// SequenceNumber names a record; empty if the source does not number records.
 	SequenceNumber(shard uint32, index uint64, arrival int64) string
 }
 
-// Destination takes rows. Write returns when they are durable; it is called again
-// with the same rows after an error.
+// Destination takes rows, each of them a record. Write returns when they are
+// durable. After an error it is called again, on a Destination that is opened
+// anew: with the same rows, or with those alone that a PartlyError names. The rows
+// are the host's again when Write returns.
 type Destination interface {
 	Write(ctx context.Context, rows [][]byte) error
 }
 
-// Options of a Host.
+// PartlyError is the answer of a Write that has made rows durable, but not all.
+type PartlyError struct {
+	// Left are the places of the rows that were not stored, ascending.
+	Left []int
+	Err  error
+}
+
+func (e *PartlyError) Error() string { return e.Err.Error() }
+
+// Unwrap returns what kept the rows from being stored.
+func (e *PartlyError) Unwrap() error { return e.Err }
+
+// Options of a Host. OpenSource, OpenDestination and Files are required.
 type Options struct {
-	// OpenSource and OpenDestination find resources; an error is tried again.
+	// OpenSource and OpenDestination find data streams and delivery streams, in the
+	// role that the resource names. An error keeps an application waiting: it is
+	// told, shown in the status, and the call repeated for as long as it runs.
 	OpenSource      func(ctx context.Context, a *app.Application, r app.Resource) (Source, error)
 	OpenDestination func(ctx context.Context, a *app.Application, r app.Resource) (Destination, error)
-	// OpenObject opens the object of a reference table.
+	// Invoke calls a function, for records before they are parsed and for outputs.
+	// What the function itself reports as its failure is an error too. Without it
+	// applications with functions wait.
+	Invoke func(ctx context.Context, a *app.Application, r app.Resource, payload []byte) ([]byte, error)
+	// OpenObject opens the object of a reference table. Without it applications
+	// with reference tables wait.
 	OpenObject func(ctx context.Context, a *app.Application, r app.Reference) (io.ReadCloser, error)
-	// Tell is told about what keeps an application from working: its input's or
-	// reference's id, which may be empty, a code and a text.
+	// Tell is told about what keeps an application from working, once for each
+	// reason: the id of its input or reference, which may be empty, a code
+	// (InputError, ReferenceDataError …) and a text.
 	Tell func(ctx context.Context, a *app.Application, id, code, text string)
+	// Metrics is where measurements go; nil if nowhere.
+	Metrics Metrics
 	// Files holds checkpoints.
 	Files vfs.FS
+	// MemoryLimit bounds the state of an application, in bytes: one that needs more
+	// is stopped and its last checkpoint stays. 0 is no bound.
+	MemoryLimit int64
+	// Workers bounds the goroutines that compute at a time for one application; 0
+	// is GOMAXPROCS, 1 none besides its own.
+	Workers int
 	// CheckpointEvery is the time between checkpoints; 10 s if zero.
 	CheckpointEvery time.Duration
 	// IdleEvery is how often an idle source's time goes on; 500 ms if zero.
@@ -92,6 +136,8 @@ type Options struct {
 	// DrainWithin is how long an application that stops tries to deliver the rows
 	// it has made; 5 s if zero.
 	DrainWithin time.Duration
+	// InvokeWithin bounds one call of a function; 5 min if zero.
+	InvokeWithin time.Duration
 	// MaxReference bounds the object of a reference table, in bytes; 1 GB if zero.
 	MaxReference int64
 	// Now is the clock; time.Now if nil.
@@ -100,13 +146,7 @@ type Options struct {
 }
 
 // Status is how an application does.
-type Status struct {
-	Running bool
-	Problem string
-	// MillisBehindLatest is how far reading is behind the newest record.
-	MillisBehindLatest int64
-	RowsIn, RowsOut    int64
-}
+type Status = app.Status
 
 // Host runs applications.
 type Host struct {
@@ -133,6 +173,9 @@ func New(o Options) (*Host, error) {
 	if o.DrainWithin <= 0 {
 		o.DrainWithin = 5 * time.Second
 	}
+	if o.InvokeWithin <= 0 {
+		o.InvokeWithin = 5 * time.Minute
+	}
 	if o.MaxReference <= 0 {
 		o.MaxReference = 1 << 30
 	}
@@ -144,6 +187,9 @@ func New(o Options) (*Host, error) {
 	}
 	if o.Tell == nil {
 		o.Tell = func(context.Context, *app.Application, string, string, string) {}
+	}
+	if o.Metrics == nil {
+		o.Metrics = nowhere{}
 	}
 	h := &Host{o: o, apps: map[string]*application{}}
 	h.ctx, h.end = context.WithCancel(context.Background())
