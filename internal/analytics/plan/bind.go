@@ -41,6 +41,14 @@ func (b *binder) fail(at sql.Node, hint, format string, args ...any) {
 
 // expr binds an expression.
 func (b *binder) expr(e sql.Expr) Expr {
+	x := b.bind(e)
+	if b.c.options.Bound != nil {
+		b.c.options.Bound(e, x)
+	}
+	return x
+}
+
+func (b *binder) bind(e sql.Expr) Expr {
 	if b.hook != nil {
 		if x, ok := b.hook(e); ok {
 			return x

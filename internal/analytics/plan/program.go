@@ -13,6 +13,10 @@ type Options struct {
 	// Extensions turns on what is not part of the dialect: WITH, LIMIT, QUALIFY,
 	// session windows, JSON functions, TRY_CAST.
 	Extensions bool
+	// Bound, if set, is told what each expression of the program means: a
+	// translation into another dialect needs types. An expression that is bound
+	// more than once is told of each time.
+	Bound func(sql.Expr, Expr)
 }
 
 // Compile plans a program. The error is of type sql.Errors and has the first
