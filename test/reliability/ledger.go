@@ -127,9 +127,10 @@ func read(ctx context.Context, client *kinesis.Client, stream string) (map[strin
 }
 
 // reading repeats a call that changes nothing if the client has closed its own
-// connection under it, which its transport does now and then when an answer
-// comes before it has finished with the request. An end by the server reads as
-// EOF or a reset, and is a failure.
+// connection under it: the SDK closes a request's body once it is answered, and
+// an answer that comes while net/http makes sure that the body holds nothing
+// more turns into a write error, for the closed body's WriteTo reports io.EOF.
+// An end by the server reads as EOF or a reset, and is a failure.
 func reading(o *kinesis.Options) {
 	o.Retryer = retry.NewStandard(func(o *retry.StandardOptions) {
 		o.MaxAttempts = 10
