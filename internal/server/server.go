@@ -16,6 +16,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/millrace/millrace/internal/analytics"
+	"github.com/millrace/millrace/internal/analytics/host"
 	"github.com/millrace/millrace/internal/api/kinesis"
 	"github.com/millrace/millrace/internal/catalog"
 	"github.com/millrace/millrace/internal/certs"
@@ -65,25 +67,27 @@ type Server struct {
 	logger  *slog.Logger
 	stops   []stop // in the order of start
 
-	metrics   *metrics.Registry
-	log       *shardlog.Log
-	meta      *meta.Store
-	keyring   *keyring.Ring
-	directory *iam.Directory
-	streams   *streams.Service
-	buckets   *objects.Embedded // the server's own
-	objects   objects.Store     // of those who write objects
-	catalog   *catalog.Service
-	logs      *logs.Service
-	functions *functions.Registry
-	delivery  *delivery.Engine
-	firehose  *firehose.Service
-	limiter   *quota.Limiter
-	authority *certs.Authority // nil with the operator's certificate
-	mux       *wire.Mux
-	api       *wire.Server
-	admin     *http.Server
-	rootKey   *iam.AccessKey // made by this start
+	metrics      *metrics.Registry
+	log          *shardlog.Log
+	meta         *meta.Store
+	keyring      *keyring.Ring
+	directory    *iam.Directory
+	streams      *streams.Service
+	buckets      *objects.Embedded // the server's own
+	objects      objects.Store     // of those who write objects
+	catalog      *catalog.Service
+	logs         *logs.Service
+	functions    *functions.Registry
+	delivery     *delivery.Engine
+	firehose     *firehose.Service
+	applications *host.Host
+	analytics    *analytics.Service
+	limiter      *quota.Limiter
+	authority    *certs.Authority // nil with the operator's certificate
+	mux          *wire.Mux
+	api          *wire.Server
+	admin        *http.Server
+	rootKey      *iam.AccessKey // made by this start
 
 	listeners     []net.Listener
 	adminListener net.Listener
@@ -136,8 +140,9 @@ func Open(ctx context.Context, o Options) (_ *Server, err error) {
 		s.openCatalog,
 		s.openLogs,
 		s.openFunctions,
-		s.openFirehose, // last but one: destinations are built from the others
+		s.openFirehose, // late: destinations are built from the others
 		s.openControl,
+		s.openAnalytics, // last: applications read and write all of them
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err
@@ -417,6 +422,10 @@ func (s *Server) Run(ctx context.Context) error {
 	background.Go(func() error { return s.functions.Run(failed) })
 	background.Go(func() error { return s.delivery.Run(failed) })
 	background.Go(func() error { return s.firehose.Run(failed) })
+	changing, stopChanging := context.WithCancel(failed)
+	defer stopChanging()
+	var applications errgroup.Group
+	applications.Go(func() error { return s.analytics.Run(changing) })
 
 	var accepting errgroup.Group
 	for _, l := range s.listeners {
@@ -438,10 +447,13 @@ func (s *Server) Run(ctx context.Context) error {
 
 	deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.config.ShutdownTimeout)
 	defer cancel()
-	// Background work ends once the API has: requests may wait for it.
-	s.onStopBefore("API", "background", func(context.Context) error {
+	// Background work ends once the API has: requests may wait for it. Applications
+	// end before the rest of it, which takes the rows that they have made.
+	s.onStopBefore("API", "background", func(ctx context.Context) error {
+		stopChanging()
+		err := errors.Join(applications.Wait(), s.applications.Close(ctx))
 		stopWork()
-		return background.Wait()
+		return errors.Join(err, background.Wait())
 	})
 	err = errors.Join(err, s.end(deadline), accepting.Wait())
 	if err == nil {

@@ -214,7 +214,7 @@ func (e *Engine) Apply(ctx context.Context, d *Definition) error {
 		engine: e, id: d.ID, logger: e.o.Logger.With("deliveryStream", d.Name), version: v,
 		series: e.o.Metrics.Series(d.Account, d.Region, d.Name),
 		lanes:  map[string]*lane{}, slots: map[slotKey]*slot{}, plans: map[string][]*plan{}, events: map[string]*sampled{},
-		progress: make(chan struct{}), seat: -1,
+		progress: make(chan struct{}), gone: make(chan struct{}), seat: -1,
 	}
 	if err := s.load(); err != nil {
 		return fmt.Errorf("apply delivery stream %s: %w", d.Name, err)
@@ -428,6 +428,7 @@ func (e *Engine) Remove(ctx context.Context, id string, drain bool) error {
 		s.removed = true
 		v := s.version
 		s.mu.Unlock()
+		close(s.gone)
 		e.schedules.remove(s)
 		s.stop(-1)
 		e.o.Metrics.Drop(v.Account, v.Region, v.Name)

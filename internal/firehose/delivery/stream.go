@@ -50,6 +50,7 @@ type stream struct {
 	ledger     uint64
 	ops        []opRow       // for the next commit
 	progress   chan struct{} // closed when something was settled
+	gone       chan struct{} // closed when it is removed for good
 	due        time.Time     // of the next tick; zero for none
 	seat       int           // in the schedule; -1 for none
 	commitAt   time.Time     // when the account has to be stored; zero for never
