@@ -48,9 +48,9 @@ type Page struct {
 	// First is the index of the first record that was looked at. Above what was
 	// asked for it means that records are there no more; zero if nobody knows.
 	First uint64
-	Next    uint64 // where to go on
-	Tail    uint64 // the index that the shard's next record will have
-	End     bool   // the shard is closed and nothing follows Next
+	Next  uint64 // where to go on
+	Tail  uint64 // the index that the shard's next record will have
+	End   bool   // the shard is closed and nothing follows Next
 }
 
 // Source is a data stream or a delivery stream that is read. Its methods may be
@@ -91,9 +91,13 @@ type Destination interface {
 
 // PartlyError is the answer of a Write that has made rows durable, but not all.
 type PartlyError struct {
-	// Left are the places of the rows that were not stored, ascending.
+	// Left are the places of the rows that were not stored and are to be written
+	// again, ascending; none if the others were stored or refused.
 	Left []int
-	Err  error
+	// Refused is the number of rows that the destination can never take, because of
+	// their size for example: they are told, counted and left out.
+	Refused int
+	Err     error
 }
 
 func (e *PartlyError) Error() string { return e.Err.Error() }
