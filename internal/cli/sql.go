@@ -284,7 +284,7 @@ func (s *sources) run(cmd *cobra.Command, program *plan.Program, outputs []strin
 	clock := time.Now()
 	now := func() time.Time { return clock }
 	app := run.New(program, run.Options{Now: now})
-	out := bufio.NewWriter(cmd.OutOrStdout())
+	out := bufio.NewWriterSize(cmd.OutOrStdout(), 64<<10)
 	defer out.Flush()
 	if outputs == nil {
 		outputs = append(plan.Ends(program), plan.ErrorStream)
@@ -295,11 +295,11 @@ func (s *sources) run(cmd *cobra.Command, program *plan.Program, outputs []strin
 		if !ok {
 			return fmt.Errorf("the program has no stream %s", sql.Quote(name))
 		}
+		quoted, _ := json.Marshal(name)
+		head := append([]byte(`{"stream":`), quoted...)
 		if err := app.Tap(name, func(b *run.Batch) {
 			for _, i := range b.Sel {
-				line = append(line[:0], `{"stream":`...)
-				quoted, _ := json.Marshal(name)
-				line = append(line, quoted...)
+				line = append(line[:0], head...)
 				line = time.UnixMilli(b.Time[i]).UTC().AppendFormat(append(line, `,"rowtime":"`...), "2006-01-02T15:04:05.000Z")
 				line = append(line, `","row":`...)
 				line = run.AppendJSON(line, columns, b, i)
@@ -325,15 +325,19 @@ func (s *sources) run(cmd *cobra.Command, program *plan.Program, outputs []strin
 				return fmt.Errorf("--rowtime: %s has no TIMESTAMP or BIGINT column %s", sql.Quote(name), sql.Quote(rowtime))
 			}
 		}
-		err := s.lines(cmd, name, file, func(record string) error {
+		rows := run.NewRows(columns)
+		err := s.records(cmd, name, file, func(records []string) error {
 			if rowtime == "" {
 				clock = time.Now()
 			}
 			ms := clock.UnixMilli()
-			rows := run.NewRows(columns)
-			s.parsers[name].Parse(rows, record, ms, []plan.Value{{I: ms}, {Null: true}, {Null: true}, {S: file}}, func(problem, message, row string) {
-				app.Refuse(problem, message, row, ms)
-			})
+			hidden := []plan.Value{{I: ms}, {Null: true}, {Null: true}, {S: file}}
+			rows.Reset()
+			for _, record := range records {
+				s.parsers[name].Parse(rows, record, ms, hidden, func(problem, message, row string) {
+					app.Refuse(problem, message, row, ms)
+				})
+			}
 			if rows.Len() == 0 {
 				return nil
 			}
@@ -344,10 +348,9 @@ func (s *sources) run(cmd *cobra.Command, program *plan.Program, outputs []strin
 						b.Time[i] = v.I
 					}
 				}
-				slices.Sort(b.Time)
-				clock = time.UnixMilli(b.Time[len(b.Time)-1])
+				clock = time.UnixMilli(slices.Max(b.Time))
 			}
-			end = max(end, b.Time[len(b.Time)-1])
+			end = max(end, slices.Max(b.Time))
 			return app.Insert(name, b)
 		})
 		if err != nil {
@@ -366,8 +369,14 @@ func (s *sources) run(cmd *cobra.Command, program *plan.Program, outputs []strin
 	return nil
 }
 
-// lines reads the records of an input.
-func (s *sources) lines(cmd *cobra.Command, name, file string, f func(record string) error) error {
+// A record of a file is a line of at most maxRecord bytes.
+const (
+	maxRecord = 2 << 20
+	readBytes = 256 << 10
+)
+
+// records reads the records of an input, as many together as one read gives.
+func (s *sources) records(cmd *cobra.Command, name, file string, f func(records []string) error) error {
 	var r io.Reader
 	if file == "-" {
 		if s.stdin == nil {
@@ -382,20 +391,47 @@ func (s *sources) lines(cmd *cobra.Command, name, file string, f func(record str
 		defer opened.Close()
 		r = opened
 	}
-	lines := bufio.NewScanner(r)
-	lines.Buffer(nil, 2<<20)
-	for lines.Scan() {
-		if len(bytes.TrimSpace(lines.Bytes())) == 0 {
-			continue
+	var records []string
+	buf, held := make([]byte, readBytes), 0 // the first held bytes are a line that has not ended
+	for {
+		n, err := r.Read(buf[held:])
+		filled := held + n
+		whole := bytes.LastIndexByte(buf[held:filled], '\n') + 1
+		if whole > 0 {
+			whole += held
 		}
-		if err := f(lines.Text() + "\n"); err != nil {
-			return err
+		if err == io.EOF && whole < filled {
+			buf = append(buf[:filled], '\n')
+			filled++
+			whole = filled
+		}
+		if whole > 0 {
+			// Rows keep parts of this text.
+			text := string(buf[:whole])
+			records = records[:0]
+			for line := range strings.Lines(text) {
+				if strings.TrimSpace(line) != "" {
+					records = append(records, line)
+				}
+			}
+			if len(records) > 0 {
+				if err := f(records); err != nil {
+					return err
+				}
+			}
+		}
+		held = copy(buf, buf[whole:filled])
+		switch {
+		case err == io.EOF:
+			return nil
+		case err != nil:
+			return fmt.Errorf("%s: %w", file, err)
+		case held > maxRecord:
+			return fmt.Errorf("%s: a line has more than %d bytes", file, maxRecord)
+		case held == len(buf):
+			buf = append(buf, make([]byte, len(buf))...)
 		}
 	}
-	if err := lines.Err(); err != nil {
-		return fmt.Errorf("%s: %w", file, err)
-	}
-	return nil
 }
 
 func sqlTestCommand() *cobra.Command {
