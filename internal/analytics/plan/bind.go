@@ -156,13 +156,13 @@ func (b *binder) bind(e sql.Expr) Expr {
 	case *sql.Call:
 		return b.call(e)
 	case *sql.Row:
-		b.fail(e, "", "a list in parentheses stands in IN or in a period predicate only")
+		b.fail(e, "", "a list in parentheses stands beside =, <> and IN, or in a period predicate")
 	case *sql.Cursor:
 		b.fail(e, "", "CURSOR is an argument of a table function, in TABLE(…)")
 	case *sql.Exists:
-		b.fail(e, "join with the reference table instead", "EXISTS cannot be used over a stream")
+		return b.exists(e)
 	case *sql.Subquery:
-		b.fail(e, "put the query into FROM", "a query cannot be a value")
+		return b.scalar(e)
 	}
 	panic(fmt.Sprintf("plan: %T is not bound", e))
 }
@@ -208,6 +208,9 @@ func (b *binder) column(e *sql.Column) Expr {
 				n++
 			}
 		}
+	}
+	if n == 0 && (b.rowtime == nil || first.Name != "ROWTIME" || len(e.Parts) > 1) && b.c.outer.knows(e) {
+		return b.c.outer.column(e)
 	}
 	if n == 0 && first.Name == "ROWTIME" && !first.Quoted || n == 0 && first.Name == "ROWTIME" && len(e.Parts) == 1 {
 		if b.rowtime == nil {
@@ -336,6 +339,11 @@ func (b *binder) operation(e *sql.Operation) Expr {
 		l, r := b.boolean(b.expr(e.Left), e.Left), b.boolean(b.expr(e.Right), e.Right)
 		return &Call{Func: strings.ToLower(e.Op), Args: []Expr{l, r}, T: booleanType}
 	case "=", "<>", "<", "<=", ">", ">=":
+		_, left := e.Left.(*sql.Row)
+		_, right := e.Right.(*sql.Row)
+		if left && right && (e.Op == "=" || e.Op == "<>") {
+			return negate(e.Op == "<>", b.equal(e, b.operands(e.Left), b.operands(e.Right)))
+		}
 		l, r := b.comparable(e, e.Left, e.Right)
 		return &Call{Func: e.Op, Args: []Expr{l, r}, T: booleanType}
 	case "||":
@@ -540,13 +548,12 @@ func (b *binder) like(e *sql.Like) Expr {
 
 func (b *binder) in(e *sql.In) Expr {
 	if e.Query != nil {
-		b.fail(e, "join with the reference table instead", "IN takes a list of values here, not a query")
+		return b.inQuery(e)
 	}
-	x := b.expr(e.Operand)
+	x := b.operands(e.Operand)
 	var r Expr
 	for _, item := range e.List {
-		l, v := b.same(item, x, b.expr(item))
-		eq := &Call{Func: "=", Args: []Expr{l, v}, T: booleanType}
+		eq := b.equal(item, x, b.operands(item))
 		if r == nil {
 			r = eq
 		} else {
@@ -554,6 +561,23 @@ func (b *binder) in(e *sql.In) Expr {
 		}
 	}
 	return negate(e.Not, r)
+}
+
+// equal compares the members of two lists.
+func (b *binder) equal(at sql.Node, left, right []Expr) Expr {
+	if len(left) != len(right) {
+		b.fail(at, "", "%s cannot be compared with %s", counted(len(left), "value"), counted(len(right), "value"))
+	}
+	var all Expr
+	for i := range left {
+		l, r := b.same(at, left[i], right[i])
+		var eq Expr = &Call{Func: "=", Args: []Expr{l, r}, T: booleanType}
+		if all != nil {
+			eq = &Call{Func: "and", Args: []Expr{all, eq}, T: booleanType}
+		}
+		all = eq
+	}
+	return all
 }
 
 // period predicates compare (start, end) pairs; the end is exclusive.

@@ -25,6 +25,14 @@ func Explain(p *Program) string {
 
 func explain(b *strings.Builder, n Node, depth int) {
 	fmt.Fprintf(b, "%s%s\n", strings.Repeat("  ", depth), describe(n))
+	visitExprs(n, func(e Expr) {
+		Walk(e, func(part Expr) {
+			if s, ok := part.(*Subquery); ok {
+				fmt.Fprintf(b, "%s%s\n", strings.Repeat("  ", depth+1), subqueryNames[s.Kind])
+				explain(b, s.Query, depth+2)
+			}
+		})
+	})
 	for _, in := range n.Inputs() {
 		explain(b, in, depth+1)
 	}
@@ -102,6 +110,24 @@ func describe(n Node) string {
 		}
 		if n.Condition != nil {
 			text += "; and " + exprText(n.Condition, n.Columns())
+		}
+		return text
+	case *SemiJoin:
+		text := "rows that meet one"
+		if n.Anti {
+			text = "rows that meet none"
+		}
+		if n.Rows {
+			text += fmt.Sprintf(" of the last %d rows", n.Window+1)
+		} else {
+			text += " of " + millis(n.Window)
+		}
+		for i := range n.InputKeys {
+			text += fmt.Sprintf("; %s = %s", exprText(n.InputKeys[i], in(0)), exprText(n.OtherKeys[i], in(1)))
+		}
+		if n.Condition != nil {
+			both := append(append(append([]ColumnInfo(nil), in(0)...), ColumnInfo{Name: "ROWTIME"}), in(1)...)
+			text += "; and " + exprText(n.Condition, append(both, ColumnInfo{Name: "ROWTIME"}))
 		}
 		return text
 	case *Lookup:
@@ -215,6 +241,16 @@ func exprText(e Expr, columns []ColumnInfo) string {
 		return "(" + exprText(e.Arg, columns) + " as " + e.T.String() + ")"
 	case *Field:
 		return exprText(e.Arg, columns) + "." + e.Arg.Type().Fields[e.Index].Name
+	case *Param:
+		return "outer " + e.Name
+	case *Subquery:
+		switch e.Kind {
+		case ExistsQuery:
+			return "exists(query)"
+		case InQuery:
+			return "(" + exprTexts(e.Operand, columns) + ") in (query)"
+		}
+		return "(query)"
 	}
 	return fmt.Sprintf("%T", e)
 }

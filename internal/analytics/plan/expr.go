@@ -158,6 +158,16 @@ func writeKey(b *strings.Builder, e Expr) {
 	case *Field:
 		writeKey(b, e.Arg)
 		fmt.Fprintf(b, ".%d", e.Index)
+	case *Param:
+		fmt.Fprintf(b, "?%d", e.Index)
+	case *Subquery:
+		b.WriteString(subqueryNames[e.Kind] + "{" + queryText(e.Query) + "}(")
+		list(e.Outer)
+		b.WriteByte(';')
+		list(e.Operand)
+		b.WriteByte(';')
+		list(e.Found)
+		b.WriteByte(')')
 	}
 }
 
@@ -214,6 +224,11 @@ func Replace(e Expr, f func(Expr) Expr) Expr {
 		c := *e
 		c.Arg = Replace(e.Arg, f)
 		return &c
+	case *Subquery:
+		// The query's own expressions are over other columns.
+		c := *e
+		c.Outer, c.Operand = list(e.Outer), list(e.Operand)
+		return &c
 	}
 	return e
 }
@@ -242,6 +257,8 @@ func timeOnly(e Expr) (Expr, bool) {
 			if volatile[part.Func] {
 				only = false
 			}
+		case *Subquery, *Param:
+			only = false // tables are loaded anew
 		}
 		return nil
 	})
@@ -253,7 +270,7 @@ func constant(e Expr) bool {
 	yes := true
 	Walk(e, func(part Expr) {
 		switch part := part.(type) {
-		case *Column, *Rowtime:
+		case *Column, *Rowtime, *Subquery, *Param:
 			yes = false
 		case *Call:
 			yes = yes && !volatile[part.Func]

@@ -410,12 +410,11 @@ func (b *binder) userFunction(e *sql.Call, overloads []*sql.CreateFunction) Expr
 		if wrong != "" {
 			continue
 		}
-		if b.c.depth++; b.c.depth > 50 {
+		if b.c.depth >= 50 {
 			b.fail(e, "", "the function %s calls itself", sql.Quote(e.Name.Name))
 		}
 		body := &binder{c: b.c, params: params, where: "in a function"}
-		result := body.expr(f.Body)
-		b.c.depth--
+		result := body.alone(f.Body)
 		if t := result.Type(); t.Kind != sql.KindNull && !exactly(t, f.Returns.Type) {
 			b.fail(e, "", "the function %s returns %s, but its expression is a %s", sql.Quote(e.Name.Name), f.Returns.Type, t)
 		}
@@ -444,6 +443,16 @@ func (b *binder) userFunction(e *sql.Call, overloads []*sql.CreateFunction) Expr
 	}
 	b.fail(e, "convert arguments with CAST", "%s", wrong)
 	return nil
+}
+
+// alone binds the body of a function, which sees nothing of the query it is
+// called in.
+func (b *binder) alone(e sql.Expr) Expr {
+	outer := b.c.outer
+	defer func() { b.c.outer = outer; b.c.depth-- }()
+	b.c.outer = nil
+	b.c.depth++
+	return b.expr(e)
 }
 
 // exactly reports whether a function's argument has the declared type. Lengths

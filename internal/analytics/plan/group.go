@@ -15,6 +15,8 @@ type grouping struct {
 	text []string // of keys
 	aggs []Agg
 	seen []string // of aggs
+	// queries is set if a key has a query in it.
+	queries bool
 	// columns describes the output; filled in for keys first.
 	columns []ColumnInfo
 }
@@ -35,6 +37,7 @@ func (c *compiler) groupedSelection(s *sql.Select, orderBy []sql.SortItem, node 
 		if x.Type().Kind == sql.KindRow {
 			c.fail(e.Place(), "group by its members", "a row cannot be a grouping key")
 		}
+		g.queries = g.queries || containsQuery(e)
 		g.keys, g.text = append(g.keys, x), append(g.text, Key(x))
 		g.columns = append(g.columns, ColumnInfo{Name: keyName(e), Type: x.Type()})
 	}
@@ -184,12 +187,13 @@ func (g *grouping) hook(e sql.Expr) (Expr, bool) {
 		if _, ok := x.(*Rowtime); ok && len(e.Parts) == 1 {
 			return x, true // that of the row which is put out
 		}
-		if _, isConst := x.(*Const); isConst {
+		switch x.(type) {
+		case *Const, *Param: // of a parameter's or of the query outside
 			return x, true
 		}
 		g.c.fail(e.Place(), "add it to GROUP BY or put it into an aggregate", "%s is neither a grouping key nor in an aggregate", sql.Text(e))
 	}
-	if containsAggregate(e) {
+	if containsAggregate(e) || containsQuery(e) && !g.queries {
 		return nil, false
 	}
 	x, err := g.bound(e)

@@ -63,7 +63,8 @@ type compiler struct {
 	places    map[*Pump]sql.Span
 	used      map[*Stream]bool // by a pump
 	ctes      []cte
-	depth     int // of functions and views in one another
+	outer     *correlation // what a query in an expression sees outside
+	depth     int          // of functions and views in one another
 	errors    sql.Errors
 }
 
@@ -72,6 +73,8 @@ type cte struct {
 	name string
 	with sql.With
 	seen int // how many of the others it sees
+	// outer is what it sees of a query around it.
+	outer *correlation
 }
 
 type bail struct{ err *sql.Error }
@@ -86,7 +89,7 @@ func (c *compiler) recovered(f func()) {
 		case nil:
 		case bail:
 			c.errors = append(c.errors, r.err)
-			c.depth, c.ctes = 0, nil
+			c.depth, c.ctes, c.outer = 0, nil, nil
 		default:
 			panic(r)
 		}

@@ -12,10 +12,7 @@ import (
 func (c *compiler) query(q *sql.Query) Node {
 	before := len(c.ctes)
 	defer func() { c.ctes = c.ctes[:before] }()
-	for _, w := range q.With {
-		c.extension(&w, "WITH")
-		c.ctes = append(c.ctes, cte{w.Name.Name, w, len(c.ctes)})
-	}
+	c.define(q.With)
 	var n Node
 	switch body := q.Body.(type) {
 	case *sql.Select:
@@ -37,6 +34,14 @@ func (c *compiler) query(q *sql.Query) Node {
 		n = &Limit{n, count.Value.I}
 	}
 	return n
+}
+
+// define makes the queries of WITH known.
+func (c *compiler) define(list []sql.With) {
+	for _, w := range list {
+		c.extension(&w, "WITH")
+		c.ctes = append(c.ctes, cte{w.Name.Name, w, len(c.ctes), c.outer})
+	}
 }
 
 func (c *compiler) body(b sql.Body) Node {
@@ -289,7 +294,7 @@ func (c *compiler) selection(s *sql.Select, orderBy []sql.SortItem) Node {
 		in.rowtime = &Rowtime{}
 	}
 	if s.Where != nil {
-		node = &Filter{node, in.boolean(in.expr(s.Where), s.Where)}
+		node = c.where(node, in, s.Where)
 	}
 	grouped := s.GroupBy != nil || s.Window != nil || hasAggregates(s)
 	if s.Having != nil && !grouped {

@@ -63,9 +63,9 @@ func (c *compiler) relation(n sql.Name) Node {
 	name := n.Last().Name
 	for i := len(c.ctes) - 1; i >= 0; i-- {
 		if w := c.ctes[i]; w.name == name && len(n.Parts) == 1 {
-			outer := c.ctes
-			c.ctes = slices.Clone(c.ctes[:w.seen])
-			defer func() { c.ctes = outer }()
+			ctes, outer := c.ctes, c.outer
+			c.ctes, c.outer = slices.Clone(c.ctes[:w.seen]), w.outer
+			defer func() { c.ctes, c.outer = ctes, outer }()
 			return c.named(w.with.Query, w.with.Columns, &w.with)
 		}
 	}
@@ -89,9 +89,9 @@ func (c *compiler) viewQuery(v *sql.CreateView) Node {
 	if c.depth++; c.depth > 50 {
 		c.fail(v.Place(), "", "the view %s reads itself", sql.Quote(v.Name.Last().Name))
 	}
-	outer := c.ctes
-	c.ctes = nil
-	defer func() { c.depth--; c.ctes = outer }()
+	ctes, outer := c.ctes, c.outer
+	c.ctes, c.outer = nil, nil
+	defer func() { c.depth--; c.ctes, c.outer = ctes, outer }()
 	return c.named(v.Query, v.Columns, v)
 }
 
@@ -318,26 +318,7 @@ func (c *compiler) condition(t *sql.Join, entries []entry, leftEntries int, stre
 	} else if len(names) == 0 && t.Kind != sql.CrossJoin && !t.Natural {
 		c.fail(t.Place(), "add ON, or write CROSS JOIN", "a join needs a condition")
 	}
-	for _, e := range conjuncts {
-		if call, ok := e.(*Call); ok && call.Func == "=" {
-			a, z := sides(call.Args[0], side), sides(call.Args[1], side)
-			// Keys are looked up as they are, so they have the same form.
-			if like := scaleOf(call.Args[0]) == scaleOf(call.Args[1]); like && (a == 1 && z == 2 || a == 2 && z == 1) {
-				l, r := call.Args[0], call.Args[1]
-				if a == 2 {
-					l, r = r, l
-				}
-				lk, rk = append(lk, l), append(rk, r)
-				continue
-			}
-		}
-		if rest == nil {
-			rest = e
-		} else {
-			rest = &Call{Func: "and", Args: []Expr{rest, e}, T: booleanType}
-		}
-	}
-	return lk, rk, rest
+	return equalities(conjuncts, side)
 }
 
 // scaleOf is the number of fraction digits of a decimal, 0 of all else.

@@ -471,6 +471,11 @@ func scalar(e *plan.Call) eval {
 		})
 	case "to_timestamp", "unix_timestamp":
 		return value(func(args []plan.Value) plan.Value { return plan.Value{I: args[0].I} })
+	case "plain_number":
+		scale := scaleOf(e.Args[0].Type())
+		return lift(e, false, func(_ *context, args []plan.Value) (plan.Value, error) {
+			return plan.Value{S: plainNumber(args[0].I, scale)}, nil
+		})
 	case "tsdiff":
 		return value(func(args []plan.Value) plan.Value { return plan.Value{I: args[0].I - args[1].I} })
 	case "difference":

@@ -40,6 +40,10 @@ type context struct {
 	now   func() time.Time
 	start int64 // when the program began, milliseconds since 1970
 
+	app    *Application // whose tables queries in expressions read
+	params []plan.Value // in such a query, of the row outside
+	nested map[*plan.Subquery]*subquery
+
 	bad   []bool // rows of this batch that failed
 	fails []rowFailure
 }
@@ -128,6 +132,10 @@ func compile(e plan.Expr) eval {
 		return compileCast(e)
 	case *plan.Call:
 		return compileCall(e)
+	case *plan.Subquery:
+		return compileSubquery(e)
+	case *plan.Param:
+		return compileParam(e)
 	}
 	panic(fmt.Sprintf("run: %T is not compiled", e))
 }

@@ -27,6 +27,8 @@ type builder struct {
 	scans  func(s *plan.Stream, to sink)
 	tables func(t *plan.Table, to sink) // this and values during the reading of tables only
 	values func(n *plan.Rows, to sink)
+	// subquery is the query in an expression that is built.
+	subquery *subquery
 }
 
 // keep has an operator's state go into snapshots.
@@ -47,6 +49,9 @@ func (c *builder) build(n plan.Node, to sink) {
 	case *plan.Rows:
 		c.values(n, to)
 	case *plan.Filter:
+		if c.subquery != nil && c.matched(n, to) {
+			return
+		}
 		c.build(n.Input, &filter{c: c, cond: compile(n.Condition), columns: n.Input.Columns(), next: to})
 	case *plan.Project:
 		p := &project{c: c, columns: n.Input.Columns(), next: to}
@@ -69,6 +74,10 @@ func (c *builder) build(n plan.Node, to sink) {
 		j := keep(c, newJoin(c, n, to))
 		c.build(n.Left, j.side(0))
 		c.build(n.Right, j.side(1))
+	case *plan.SemiJoin:
+		j := keep(c, newSemiJoin(c, n, to))
+		c.build(n.Input, j.side(0))
+		c.build(n.Other, j.side(1))
 	case *plan.Lookup:
 		l := newLookup(c, n, to)
 		c.build(n.Input, l)
