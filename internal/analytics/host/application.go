@@ -4,25 +4,28 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"math/rand/v2"
+	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/millrace/millrace/internal/analytics/app"
-	"github.com/millrace/millrace/internal/analytics/plan"
 	"github.com/millrace/millrace/internal/analytics/run"
 )
 
 const (
-	pageBytes  = 1 << 20
-	pageQueue  = 4 // pages of all shards that wait for the program
-	rowQueue   = 4 // batches of rows that wait for a destination
 	retryFirst = 100 * time.Millisecond
-	retryLast  = 30 * time.Second
+	retryLast  = 5 * time.Second
+	// tellAgain is how long what is told of a part keeps it from being told again.
+	tellAgain = time.Minute
+	// sampleEvery is how often what has no event of its own is measured.
+	sampleEvery = time.Second
+	// kpuMemory is what the service counts as the memory of one unit, in bytes.
+	kpuMemory = 4 << 30
 )
 
 // application is a program that runs.
@@ -30,6 +33,7 @@ type application struct {
 	h      *Host
 	a      *app.Application
 	engine *run.Application
+	series Series
 	ctx    context.Context // ends when the application is to stop
 	cancel context.CancelFunc
 	// sending outlives ctx by the time that rows have to be delivered in the end.
@@ -39,42 +43,29 @@ type application struct {
 
 	inputs  []*input
 	outputs []*output
-	pages   chan fetched
-	before  map[string]inputPlaces // of the checkpoint, never changed
-	places  map[string]inputPlaces // the loop's own
-	resumed bool
+	chunks  chan *chunk
+	held    chan struct{} // a token for each page that is being read or parsed
+
+	// The loop's own.
+	places  map[string]inputPlaces
 	last    int64 // the newest instant, in milliseconds since 1970
+	changed bool  // since the last checkpoint
+	saving  *saving
 
 	mu       sync.Mutex
 	problems map[string]string // by what has them
-	behind   map[string]int64  // by input and shard
+	told     map[string]telling
+	failure  string // why the application has ended by itself
 
 	rowsIn, rowsOut atomic.Int64
+	busy            atomic.Int64 // nanoseconds of work
+	state           atomic.Int64 // bytes
 }
 
-// input is a source that is read.
-type input struct {
-	spec    app.Input
-	parser  *run.Parser
-	columns []plan.ColumnInfo
-	source  Source
-	opened  chan struct{} // closed when source is there
-}
-
-// fetched is a page on its way to the program.
-type fetched struct {
-	in    *input
-	shard Shard
-	page  *Page
-}
-
-// output is where the rows of a stream go.
-type output struct {
-	spec    app.Output
-	pending [][]byte
-	queue   chan [][]byte
-	flying  sync.WaitGroup // batches that are not durable yet
-	lost    atomic.Bool    // the end came before rows could be delivered
+// telling is what was told of a part, and when.
+type telling struct {
+	text string
+	at   time.Time
 }
 
 // open compiles an application and brings it to its checkpoint.
@@ -83,95 +74,148 @@ func (h *Host) open(a *app.Application) (*application, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &application{h: h, a: a, done: make(chan struct{}), pages: make(chan fetched, pageQueue), problems: map[string]string{}, behind: map[string]int64{}}
-	r.ctx, r.cancel = context.WithCancel(h.ctx)
-	r.sending, r.endSending = context.WithCancel(context.WithoutCancel(h.ctx))
+	m := h.o.Metrics
+	r := &application{h: h, a: a, series: m.Series(a.Account, a.Region, a.Name, "", ""), done: make(chan struct{}),
+		chunks: make(chan *chunk, chunkQueue), held: make(chan struct{}, pagesHeld), changed: true,
+		places: map[string]inputPlaces{}, problems: map[string]string{}, told: map[string]telling{}}
 	p, snapshot, ok, err := h.load(a.ID)
-	if err != nil {
+	damaged := errors.Is(err, errDamaged)
+	if err != nil && !damaged {
 		return nil, err
 	}
-	for _, in := range a.Inputs {
-		parser, err := run.NewParser(in.Format)
-		if err != nil {
-			return nil, err
+	r.ctx, r.cancel = context.WithCancel(h.ctx)
+	r.sending, r.endSending = context.WithCancel(context.WithoutCancel(h.ctx))
+	ready := false
+	defer func() {
+		if !ready {
+			r.cancel()
+			r.endSending()
 		}
-		i := &input{spec: in, parser: parser, opened: make(chan struct{})}
-		for _, c := range in.Format.Columns {
-			i.columns = append(i.columns, plan.ColumnInfo{Name: c.Name, Type: c.Type})
-		}
-		i.columns = append(i.columns, plan.HiddenColumns...)
-		r.inputs = append(r.inputs, i)
-	}
+	}()
+	o := run.Options{Now: h.o.Now, Seed: rand.Uint64(), Workers: h.o.Workers, MemoryLimit: h.o.MemoryLimit}
+	r.engine = run.New(program, o)
 	// A run goes on where it was. A new one begins where its inputs say, and takes
 	// the state of the one before along if that is where they begin.
-	goesOn := ok && (p.Run == a.Run || slices.ContainsFunc(a.Inputs, func(in app.Input) bool { return in.Start.Start == app.LastStopped }))
-	r.engine = run.New(program, run.Options{Now: h.o.Now})
-	if goesOn {
-		r.before, r.resumed = p.Inputs, p.Run == a.Run
-		if _, err := r.engine.Restore(snapshot); err != nil {
+	if ok && (p.Run == a.Run || slices.ContainsFunc(a.Inputs, func(in app.Input) bool { return in.Start.Start == app.LastStopped })) {
+		switch _, err := r.engine.Restore(snapshot); {
+		case errors.Is(err, run.ErrSnapshot):
+			ok, damaged = false, true
+			r.engine = run.New(program, o)
+		case err != nil:
 			return nil, fmt.Errorf("application %s: %w", a.Name, err)
 		}
 	}
-	r.places = map[string]inputPlaces{}
-	for id, at := range r.before {
-		r.places[id] = inputPlaces{Source: at.Source, Shards: maps.Clone(at.Shards)}
+	if damaged {
+		// What it held is made again from the records that are still there.
+		r.problem("state", "", "CheckpointError", "the application's checkpoint is damaged: it begins anew")
+		r.problem("state", "", "", "")
+		h.setAside(a.ID)
 	}
-	for _, out := range a.Outputs {
-		columns, there := r.engine.Stream(out.Stream)
+	for _, spec := range a.Inputs {
+		in, err := r.newInput(spec)
+		if err != nil {
+			return nil, err
+		}
+		in.from = startOf(spec.Start, damaged)
+		if before, has := p.Inputs[spec.ID]; ok && has && (p.Run == a.Run || spec.Start.Start == app.LastStopped) {
+			in.from, in.known = before.From, before
+			before.Shards = maps.Clone(before.Shards)
+			r.places[spec.ID] = before
+		}
+		r.inputs = append(r.inputs, in)
+	}
+	for _, spec := range a.Outputs {
+		columns, there := r.engine.Stream(spec.Stream)
 		if !there {
 			continue // nothing is ever delivered; the service starts such an application
 		}
-		o := &output{spec: out, queue: make(chan [][]byte, rowQueue)}
-		var buffer []byte
-		if err := r.engine.Tap(out.Stream, func(b *run.Batch) {
-			for _, i := range b.Sel {
-				buffer = appendRow(buffer[:0], columns, b, i, out.CSV)
-				o.pending = append(o.pending, slices.Clone(buffer))
-			}
-		}); err != nil {
+		o := r.newOutput(spec, columns)
+		if err := r.engine.Tap(spec.Stream, func(b *run.Batch) { r.take(o, b) }); err != nil {
 			return nil, err
 		}
 		r.outputs = append(r.outputs, o)
 	}
+	ready = true
 	return r, nil
 }
 
-func appendRow(dst []byte, columns []plan.ColumnInfo, b *run.Batch, i int32, csv bool) []byte {
-	if csv {
-		return run.AppendCSV(dst, columns, b, i)
+// startOf is the arrival of the first records that an input reads in shards which
+// it has no place in, in milliseconds since 1970; 0 is the oldest there are.
+func startOf(p app.Position, damaged bool) int64 {
+	if p.Start == app.TrimHorizon || p.Start == app.LastStopped && damaged || p.At.IsZero() {
+		return 0
 	}
-	return append(run.AppendJSON(dst, columns, b, i), '\n')
+	return p.At.UnixMilli()
 }
 
 func (r *application) stop() { r.cancel() }
 
-// problem remembers, and tells once, what keeps a part from working; an empty
-// text says that it works.
+// problem remembers, and tells, what keeps a part from working; an empty text
+// says that it works.
 func (r *application) problem(part, id, code, text string) {
+	now := r.h.o.Now()
 	r.mu.Lock()
-	old := r.problems[part]
+	old, had := r.problems[part]
+	before := r.told[part]
+	tell := text != "" && (text != before.text || now.Sub(before.at) >= tellAgain && !had)
+	if tell {
+		r.told[part] = telling{text, now}
+	}
 	if text == "" {
 		delete(r.problems, part)
 	} else {
 		r.problems[part] = text
 	}
 	r.mu.Unlock()
-	if text != "" && text != old {
+	if had && text == "" && old != "" {
+		r.h.o.Logger.Info("application goes on", "application", r.a.Name, "part", part)
+	}
+	if tell {
 		r.h.o.Logger.Warn("application is held up", "application", r.a.Name, "part", part, "reason", text)
-		r.h.o.Tell(r.ctx, r.a, id, code, text)
+		r.h.o.Tell(context.WithoutCancel(r.ctx), r.a, id, code, text)
+	}
+}
+
+// fail ends an application that cannot go on. Its last checkpoint stays.
+func (r *application) fail(code, text string) {
+	r.mu.Lock()
+	first := r.failure == ""
+	if first {
+		r.failure = text
+	}
+	r.mu.Unlock()
+	if first {
+		r.h.o.Logger.Error("application has ended", "application", r.a.Name, "account", r.a.Account, "reason", text)
+		r.h.o.Tell(context.WithoutCancel(r.ctx), r.a, "", code, text)
+	}
+	r.cancel()
+}
+
+// guard keeps a mistake in the engine, which one program's data may be the first
+// to find, from ending what other applications do.
+func (r *application) guard() {
+	if p := recover(); p != nil {
+		r.h.o.Logger.Error("application met a mistake of the engine", "application", r.a.Name, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		r.fail("InternalError", fmt.Sprintf("an internal error: %v", p))
 	}
 }
 
 func (r *application) status() Status {
-	s := Status{Running: true, RowsIn: r.rowsIn.Load(), RowsOut: r.rowsOut.Load()}
+	s := Status{RowsIn: r.rowsIn.Load(), RowsOut: r.rowsOut.Load()}
+	for _, in := range r.inputs {
+		s.MillisBehindLatest = max(s.MillisBehindLatest, in.behind(r.h.o.Now()))
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, part := range slices.Sorted(maps.Keys(r.problems)) {
-		s.Problem = r.problems[part]
-		break
-	}
-	for _, ms := range r.behind {
-		s.MillisBehindLatest = max(s.MillisBehindLatest, ms)
+	s.Running, s.Problem = r.failure == "", r.failure
+	if s.Running {
+		var all []string
+		for _, part := range slices.Sorted(maps.Keys(r.problems)) {
+			if text := r.problems[part]; !slices.Contains(all, text) {
+				all = append(all, text)
+			}
+		}
+		s.Problem = strings.Join(all, "; ")
 	}
 	return s
 }
@@ -197,8 +241,14 @@ func (r *application) run() {
 	defer close(r.done)
 	var group sync.WaitGroup
 	defer group.Wait()
-	defer r.endSending()
-	defer r.cancel()
+	defer func() {
+		for _, o := range r.outputs {
+			o.queue.close()
+		}
+		r.cancel()
+		r.endSending()
+	}()
+	defer r.guard()
 	group.Go(func() {
 		<-r.ctx.Done()
 		t := time.NewTimer(r.h.o.DrainWithin)
@@ -209,46 +259,73 @@ func (r *application) run() {
 		case <-r.sending.Done():
 		}
 	})
-	if !r.references() {
-		return
-	}
+	group.Go(r.measure)
 	for _, o := range r.outputs {
 		group.Go(func() { r.deliver(o) })
 	}
-	r.engine.Start()
-	for _, in := range r.inputs {
-		group.Go(func() { r.readInput(in) })
+	if !r.references() {
+		return
 	}
-	idle, saving := time.NewTicker(r.h.o.IdleEvery), time.NewTicker(r.h.o.CheckpointEvery)
+	r.engine.Start()
+	if !r.flush() {
+		return
+	}
+	for _, in := range r.inputs {
+		group.Go(func() {
+			defer r.guard()
+			r.readInput(in)
+		})
+	}
+	r.loop(&group)
+}
+
+// loop feeds the program until the application ends.
+func (r *application) loop(group *sync.WaitGroup) {
+	idle, due := time.NewTicker(r.h.o.IdleEvery), time.NewTicker(r.h.o.CheckpointEvery)
 	defer idle.Stop()
-	defer saving.Stop()
-	changed := false
+	defer due.Stop()
 	for {
+		var saved chan error
+		if r.saving != nil {
+			saved = r.saving.done
+		}
+		ok := true
 		select {
-		case f := <-r.pages:
-			r.insert(f)
-			changed = true
+		case c := <-r.chunks:
+			ok = r.insert(c)
 		case <-idle.C:
-			r.advance()
-		case <-saving.C:
-			if changed {
-				changed = !r.checkpoint()
+			ok = r.advance()
+		case <-due.C:
+			// One that waits for its rows to be delivered is the next one, too.
+			if r.changed && r.saving == nil {
+				ok = r.checkpoint(group)
 			}
-			continue
+		case err := <-saved:
+			r.checkpointed(err)
 		case <-r.ctx.Done():
-			r.checkpoint()
-			for _, o := range r.outputs {
-				close(o.queue)
-			}
+			r.finish(group)
 			return
 		}
-		if !r.flush() {
-			// The end came while rows waited for a destination. They are made again.
-			for _, o := range r.outputs {
-				close(o.queue)
-			}
+		if !ok {
 			return
 		}
+	}
+}
+
+// finish ends an application behind a last checkpoint, if its rows can be
+// delivered in time.
+func (r *application) finish(group *sync.WaitGroup) {
+	if r.saving != nil {
+		r.checkpointed(<-r.saving.done)
+	}
+	r.mu.Lock()
+	failed := r.failure != ""
+	r.mu.Unlock()
+	if failed || !r.changed || r.sending.Err() != nil {
+		return
+	}
+	if r.checkpoint(group) && r.saving != nil {
+		r.checkpointed(<-r.saving.done)
 	}
 }
 
@@ -258,306 +335,104 @@ func (r *application) now() int64 {
 	return r.last
 }
 
-func (r *application) advance() {
+// advance says that time has passed; false if the application ends.
+func (r *application) advance() bool {
+	began := time.Now()
 	now := r.now()
 	for _, in := range r.inputs {
 		for _, name := range in.spec.Streams {
 			if err := r.engine.Advance(name, now); err != nil {
-				panic(err) // the program was compiled with these streams
+				r.refused(err)
+				return false
 			}
 		}
 	}
+	return r.stepped(began)
 }
 
-// insert parses a page and feeds the program.
-func (r *application) insert(f fetched) {
+// insert feeds the program; false if the application ends.
+func (r *application) insert(c *chunk) bool {
+	began := time.Now()
 	now := r.now()
-	stream := f.in.spec.Streams[int(f.shard.Number)%len(f.in.spec.Streams)]
-	rows := run.NewRows(f.in.columns)
-	for _, rec := range f.page.Records {
-		hidden := []plan.Value{{I: rec.Arrival}, {S: string(rec.Key), Null: rec.Key == nil},
-			{S: f.in.source.SequenceNumber(f.shard.Number, rec.Index, rec.Arrival)}, {S: f.shard.Name}}
-		f.in.parser.Parse(rows, string(rec.Data), now, hidden, func(name, message, row string) { r.engine.Refuse(name, message, row, now) })
+	in := c.in
+	for i := range c.refused {
+		f := &c.refused[i]
+		r.engine.Refuse(f.name, f.message, f.row, now)
 	}
-	r.rowsIn.Add(int64(rows.Len()))
-	if rows.Len() > 0 {
-		if err := r.engine.Insert(stream, rows.Batch()); err != nil {
-			panic(err)
+	if n := c.rows.Len(); n > 0 {
+		stream := in.spec.Streams[int(c.shard.Number)%len(in.spec.Streams)]
+		if err := r.engine.Insert(stream, c.batch(now)); err != nil {
+			r.refused(err)
+			return false
 		}
+		r.rowsIn.Add(int64(n))
 	}
-	at := r.places[f.in.spec.ID]
-	if at.Shards == nil || at.Source != f.in.source.ID() {
-		at = inputPlaces{Source: f.in.source.ID(), Shards: map[uint32]position{}}
+	at := r.places[in.spec.ID]
+	if at.Shards == nil || at.Source != c.source {
+		at = inputPlaces{Source: c.source, From: in.from, Shards: map[uint32]position{}}
 	}
-	at.Shards[f.shard.Number] = position{Next: f.page.Next, End: f.page.End}
-	r.places[f.in.spec.ID] = at
-	behind := int64(0)
-	if n := len(f.page.Records); n > 0 && f.page.Next < f.page.Tail {
-		behind = max(0, now-f.page.Records[n-1].Arrival)
+	for _, n := range c.forget {
+		delete(at.Shards, n)
 	}
-	r.mu.Lock()
-	r.behind[f.in.spec.ID+"/"+f.shard.Name] = behind
-	r.mu.Unlock()
+	if c.moves {
+		at.Shards[c.shard.Number] = position{Next: c.next, End: c.end}
+	}
+	r.places[in.spec.ID] = at
+	r.changed = true
+	in.count(c)
+	in.recycle(c)
+	return r.stepped(began)
+}
+
+// refused ends the application for what the engine does not take.
+func (r *application) refused(err error) {
+	if errors.Is(err, run.ErrMemory) {
+		r.fail("MemoryError", fmt.Sprintf("the application needs more memory for its state than its limit of %d bytes: it was stopped, and goes on from its last checkpoint when it is started with more", r.h.o.MemoryLimit))
+		return
+	}
+	r.fail("InternalError", "an internal error: "+err.Error())
+}
+
+// stepped hands on what the program made of a step.
+func (r *application) stepped(began time.Time) bool {
+	r.busy.Add(int64(time.Since(began)))
+	r.state.Store(r.engine.Memory())
+	return r.flush()
 }
 
 // flush hands the rows that the program made to the deliverers; false if the
 // application ends first.
 func (r *application) flush() bool {
 	for _, o := range r.outputs {
-		if len(o.pending) == 0 {
-			continue
-		}
-		rows := o.pending
-		o.pending = nil
-		o.flying.Add(1)
-		select {
-		case o.queue <- rows:
-		case <-r.sending.Done():
-			o.lost.Store(true)
-			o.flying.Done()
-			return false
+		if !r.push(o, true) {
+			return false // what waits is made again when the application goes on
 		}
 	}
 	return true
 }
 
-// deliver sends rows until the queue is closed, each batch until it is taken.
-func (r *application) deliver(o *output) {
-	part := "output " + o.spec.ID
-	var to Destination
-	for rows := range o.queue {
-		for attempt := 0; ; attempt++ {
-			var err error
-			if to == nil {
-				to, err = r.h.o.OpenDestination(r.sending, r.a, o.spec.Destination)
-			}
-			if err == nil {
-				if err = to.Write(r.sending, rows); err != nil {
-					to = nil
-				}
-			}
-			if err == nil {
-				r.rowsOut.Add(int64(len(rows)))
-				r.problem(part, "", "", "")
-				break
-			}
-			r.problem(part, "", "OutputError", err.Error())
-			if !pause(r.sending, attempt) {
-				o.lost.Store(true) // made again when the application goes on
-				break
-			}
-		}
-		o.flying.Done()
-	}
-}
-
-// checkpoint stores where the application is, once all rows are delivered; false
-// if it could not.
-func (r *application) checkpoint() bool {
-	if !r.flush() {
-		return false
-	}
-	for _, o := range r.outputs {
-		o.flying.Wait()
-	}
-	for _, o := range r.outputs {
-		if o.lost.Load() {
-			return false
-		}
-	}
-	err := r.h.store(r.a.ID, places{Run: r.a.Run, Inputs: r.places}, r.engine.Snapshot(nil))
-	if err != nil {
-		r.problem("checkpoint", "", "CheckpointError", err.Error())
-		return false
-	}
-	r.problem("checkpoint", "", "", "")
-	return true
-}
-
-// references loads the reference tables; false if the application ends first.
-func (r *application) references() bool {
-	for _, ref := range r.a.References {
-		part := "reference " + ref.ID
-		for attempt := 0; ; attempt++ {
-			err := r.reference(ref)
-			if err == nil {
-				r.problem(part, "", "", "")
-				break
-			}
-			r.problem(part, ref.ID, "ReferenceDataError", err.Error())
-			if !r.pause(attempt) {
-				return false
-			}
-		}
-	}
-	return true
-}
-
-func (r *application) reference(ref app.Reference) error {
-	if r.h.o.OpenObject == nil {
-		return errors.New("there is no object store")
-	}
-	body, err := r.h.o.OpenObject(r.ctx, r.a, ref)
-	if err != nil {
-		return err
-	}
-	defer body.Close()
-	raw, err := io.ReadAll(io.LimitReader(body, r.h.o.MaxReference+1))
-	if err != nil {
-		return err
-	}
-	if int64(len(raw)) > r.h.o.MaxReference {
-		return fmt.Errorf("the object is larger than %d bytes", r.h.o.MaxReference)
-	}
-	parser, err := run.NewParser(ref.Format)
-	if err != nil {
-		return err
-	}
-	var columns []plan.ColumnInfo
-	for _, c := range ref.Format.Columns {
-		columns = append(columns, plan.ColumnInfo{Name: c.Name, Type: c.Type})
-	}
-	rows := run.NewRows(columns)
-	now := r.now()
-	parser.Parse(rows, string(raw), now, nil, func(name, message, row string) { r.engine.Refuse(name, message, row, now) })
-	return r.engine.SetTable(ref.Table, rows)
-}
-
-// readInput opens a source and has every shard read whose parents have been.
-func (r *application) readInput(in *input) {
-	part := "input " + in.spec.ID
-	var group sync.WaitGroup
-	defer group.Wait()
-	for attempt := 0; ; attempt++ {
-		source, err := r.h.o.OpenSource(r.ctx, r.a, in.spec.Source)
-		if err == nil {
-			in.source = source
-			close(in.opened)
-			r.problem(part, "", "", "")
-			break
-		}
-		r.problem(part, in.spec.ID, "InputError", err.Error())
-		if !r.pause(attempt) {
-			return
-		}
-	}
-	reading := map[uint32]bool{}
-	ended := make(chan uint32)
-	over := map[uint32]bool{}
-	known := r.known(in)
-	for n, p := range known {
-		if p.End {
-			reading[n], over[n] = true, true
-		}
-	}
+// measure samples what has no event of its own.
+func (r *application) measure() {
+	every := time.NewTicker(sampleEvery)
+	defer every.Stop()
+	last := time.Now()
 	for {
-		resharded := in.source.Resharded()
-		shards, err := in.source.Shards()
-		if err != nil {
-			r.problem(part, in.spec.ID, "InputError", err.Error())
-		}
-		listed := map[uint32]bool{}
-		for _, s := range shards {
-			listed[s.Number] = true
-		}
-		for _, s := range shards {
-			ready := !reading[s.Number]
-			for _, p := range s.Parents {
-				ready = ready && (over[p] || !listed[p])
-			}
-			if !ready {
-				continue
-			}
-			reading[s.Number] = true
-			from, has := known[s.Number]
-			child := slices.ContainsFunc(s.Parents, func(p uint32) bool { return over[p] })
-			group.Go(func() { r.readShard(in, s, from, has, child, ended) })
-		}
 		select {
-		case n := <-ended:
-			over[n] = true
-		case <-resharded:
-		case <-in.source.Gone():
-			r.problem(part, in.spec.ID, "InputError", "the source has been deleted")
-			<-r.ctx.Done()
-			return
+		case <-every.C:
 		case <-r.ctx.Done():
 			return
 		}
-	}
-}
-
-// known are the places that a checkpoint has of a source.
-func (r *application) known(in *input) map[uint32]position {
-	at, ok := r.before[in.spec.ID]
-	if !ok || at.Source != in.source.ID() || !r.resumed && in.spec.Start.Start != app.LastStopped {
-		return nil
-	}
-	return at.Shards
-}
-
-// readShard fetches pages until the shard ends.
-func (r *application) readShard(in *input, s Shard, from position, has, child bool, ended chan<- uint32) {
-	part := "shard " + in.spec.ID + "/" + s.Name
-	next := from.Next
-	for attempt := 0; !has; attempt++ {
-		at := in.spec.Start.At
-		if child || in.spec.Start.Start == app.TrimHorizon {
-			at = time.Time{}
+		for _, in := range r.inputs {
+			in.series.Add(MillisBehindLatest, float64(in.behind(r.h.o.Now())))
 		}
-		var err error
-		if next, err = in.source.At(r.ctx, s.Number, at); err == nil {
-			has = true
-			break
+		now := time.Now()
+		cores := 0.0
+		if passed := now.Sub(last); passed > 0 {
+			cores = float64(r.busy.Swap(0)) / float64(passed)
 		}
-		r.problem(part, in.spec.ID, "InputError", err.Error())
-		if !r.pause(attempt) {
-			return
-		}
-	}
-	attempt := 0
-	for {
-		changed := in.source.Changed(s.Number)
-		page, err := in.source.Read(r.ctx, s.Number, next, pageBytes)
-		if err != nil {
-			if r.ctx.Err() != nil {
-				return
-			}
-			r.problem(part, in.spec.ID, "InputError", err.Error())
-			if !r.pause(attempt) {
-				return
-			}
-			attempt++
-			continue
-		}
-		attempt = 0
-		r.problem(part, "", "", "")
-		if len(page.Records) > 0 || page.Next != next || page.End {
-			select {
-			case r.pages <- fetched{in, s, page}:
-			case <-r.ctx.Done():
-				return
-			}
-			next = page.Next
-		}
-		if page.End {
-			select {
-			case ended <- s.Number:
-			case <-r.ctx.Done():
-			}
-			return
-		}
-		if len(page.Records) > 0 {
-			continue
-		}
-		resharded := in.source.Resharded()
-		select {
-		case <-changed:
-		case <-resharded:
-		case <-in.source.Gone():
-			return
-		case <-r.ctx.Done():
-			return
-		}
+		last = now
+		state := r.state.Load()
+		r.series.Add(KPUs, max(cores, float64(state)/kpuMemory))
+		r.series.Add(StateBytes, float64(state))
 	}
 }

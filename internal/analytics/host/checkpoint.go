@@ -9,6 +9,8 @@ import (
 	"hash/crc32"
 	"io"
 	"io/fs"
+	"sync"
+	"time"
 
 	"github.com/millrace/millrace/internal/vfs"
 )
@@ -16,10 +18,17 @@ import (
 // A checkpoint is a file: docs/formats/analytics-snapshot.md.
 
 const (
-	checkpointMagic = "MRCHKPT1"
+	checkpointMagic = "MRCHKPT"
+	// checkpointVersion is the byte behind it.
+	checkpointVersion = '2'
+	checkpointHead    = len(checkpointMagic) + 1 + 4
+	checkpointTail    = 8 + 4
 	// maxCheckpoint bounds what is read of a file.
 	maxCheckpoint = 8 << 30
 )
+
+// errDamaged says that a checkpoint is not as it was written.
+var errDamaged = errors.New("the checkpoint is damaged")
 
 // position is a place in a shard.
 type position struct {
@@ -29,15 +38,16 @@ type position struct {
 
 // places is where an application was, and in which run.
 type places struct {
-	Format int    `json:"format"`
-	Run    uint64 `json:"run"`
+	Run uint64 `json:"run"`
 	// Inputs has the places by input, each with the number of its source: a stream
 	// that was made anew under its name is another one.
 	Inputs map[string]inputPlaces `json:"inputs"`
 }
 
 type inputPlaces struct {
-	Source uint64              `json:"source"`
+	Source uint64 `json:"source"`
+	// From is where shards without a place begin: see startOf.
+	From   int64               `json:"from,omitempty"`
 	Shards map[uint32]position `json:"shards"`
 }
 
@@ -45,42 +55,185 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 func fileName(id string) string { return hex.EncodeToString([]byte(id)) + ".checkpoint" }
 
-// store puts a checkpoint in place of the one before.
-func (h *Host) store(id string, p places, snapshot []byte) error {
-	p.Format = 1
+const (
+	newSuffix     = ".new"
+	damagedSuffix = ".damaged"
+)
+
+// saving is a checkpoint that is not valid yet.
+type saving struct {
+	done  chan error // gets one result
+	bytes int64
+	began time.Time
+}
+
+// checkpoint begins a checkpoint of this moment: it writes the state beside the
+// file of the one before, and leaves the rest to a goroutine. The checkpoint
+// becomes valid when all rows that were made before it are durable; rows that come
+// later do not wait for it. False if the application ends first.
+func (r *application) checkpoint(group *sync.WaitGroup) bool {
+	if !r.flush() {
+		return false
+	}
+	b := newBarrier(len(r.outputs))
+	for _, o := range r.outputs {
+		if !o.queue.put(r.sending, item{barrier: b}) {
+			return false
+		}
+	}
+	r.changed = false
+	s := &saving{done: make(chan error, 1), began: time.Now()}
+	f, err := r.h.write(r.a.ID, places{Run: r.a.Run, Inputs: r.places}, r.engine.WriteSnapshot)
+	r.saving = s
+	if err != nil {
+		s.done <- err
+		return true
+	}
+	s.bytes = f.at
+	group.Go(func() { s.done <- r.h.complete(r.a.ID, f, b, r.sending.Done()) })
+	return true
+}
+
+// checkpointed ends a checkpoint.
+func (r *application) checkpointed(err error) {
+	s := r.saving
+	r.saving = nil
+	if err != nil {
+		r.changed = true
+		r.series.Add(CheckpointSuccess, 0)
+		if !errors.Is(err, errLost) {
+			r.problem("checkpoint", "", "CheckpointError", err.Error())
+		}
+		return
+	}
+	r.problem("checkpoint", "", "", "")
+	r.series.Add(CheckpointSuccess, 1)
+	r.series.Add(CheckpointBytes, float64(s.bytes))
+	r.series.Add(CheckpointDuration, float64(time.Since(s.began).Microseconds())/1000)
+}
+
+// errLost says that rows before a checkpoint could not be delivered in time.
+var errLost = errors.New("rows were not delivered before the end")
+
+// writing is a checkpoint file that grows.
+type writing struct {
+	f   vfs.File
+	at  int64
+	crc uint32
+	buf []byte
+	err error
+}
+
+const writeAhead = 256 << 10
+
+// Write implements io.Writer. The bytes are not durable.
+func (w *writing) Write(p []byte) (int, error) {
+	if w.err != nil {
+		return 0, w.err
+	}
+	w.crc = crc32.Update(w.crc, castagnoli, p)
+	if len(w.buf)+len(p) > writeAhead {
+		w.flush()
+	}
+	if len(p) >= writeAhead {
+		if _, w.err = w.f.WriteAt(p, w.at); w.err == nil {
+			w.at += int64(len(p))
+		}
+	} else {
+		w.buf = append(w.buf, p...)
+	}
+	if w.err != nil {
+		return 0, w.err
+	}
+	return len(p), nil
+}
+
+func (w *writing) flush() {
+	if w.err != nil || len(w.buf) == 0 {
+		return
+	}
+	if _, w.err = w.f.WriteAt(w.buf, w.at); w.err == nil {
+		w.at += int64(len(w.buf))
+	}
+	w.buf = w.buf[:0]
+}
+
+// write writes a checkpoint beside the one before, without making it durable.
+func (h *Host) write(id string, p places, snapshot func(io.Writer) error) (w *writing, err error) {
 	head, err := json.Marshal(p)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	raw := append([]byte(checkpointMagic), make([]byte, 12)...)
-	binary.LittleEndian.PutUint32(raw[8:], uint32(len(head)))
-	binary.LittleEndian.PutUint64(raw[12:], uint64(len(snapshot)))
-	raw = append(append(raw, head...), snapshot...)
-	raw = binary.LittleEndian.AppendUint32(raw, crc32.Checksum(raw, castagnoli))
 	if err := h.o.Files.MkdirAll("."); err != nil {
-		return err
+		return nil, err
 	}
-	name := fileName(id)
-	f, err := h.o.Files.Open(name+".new", vfs.Write|vfs.Create|vfs.Empty)
+	name := fileName(id) + newSuffix
+	f, err := h.o.Files.Open(name, vfs.Write|vfs.Create|vfs.Empty)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if _, err = f.WriteAt(raw, 0); err == nil {
-		err = f.Sync()
+	w = &writing{f: f}
+	defer func() {
+		if err != nil {
+			_ = f.Close()
+			_ = h.o.Files.Remove(name)
+		}
+	}()
+	start := append([]byte(checkpointMagic), checkpointVersion)
+	start = binary.LittleEndian.AppendUint32(start, uint32(len(head)))
+	if _, err := w.Write(append(start, head...)); err != nil {
+		return nil, err
 	}
-	if closed := f.Close(); err == nil {
+	before := w.at + int64(len(w.buf))
+	if err := snapshot(w); err != nil {
+		return nil, err
+	}
+	length := w.at + int64(len(w.buf)) - before
+	if _, err := w.Write(binary.LittleEndian.AppendUint64(nil, uint64(length))); err != nil {
+		return nil, err
+	}
+	if _, err := w.Write(binary.LittleEndian.AppendUint32(nil, w.crc)); err != nil {
+		return nil, err
+	}
+	w.flush()
+	w.buf = nil
+	return w, w.err
+}
+
+// complete makes a checkpoint durable, and valid when all rows before it are
+// durable. It is given up when end is closed before.
+func (h *Host) complete(id string, w *writing, b *barrier, end <-chan struct{}) error {
+	err := w.f.Sync()
+	if closed := w.f.Close(); err == nil {
 		err = closed
 	}
 	if err == nil {
-		err = h.o.Files.Rename(name+".new", name)
+		select {
+		case <-b.done:
+		default:
+			select {
+			case <-b.done:
+			case <-end:
+				err = errLost
+			}
+		}
 	}
+	if err == nil && b.lost {
+		err = errLost
+	}
+	name := fileName(id)
 	if err == nil {
-		err = h.o.Files.SyncDir(".")
+		err = h.o.Files.Rename(name+newSuffix, name)
 	}
-	return err
+	if err != nil {
+		_ = h.o.Files.Remove(name + newSuffix)
+		return err
+	}
+	return h.o.Files.SyncDir(".")
 }
 
-// load reads the checkpoint of an application; ok is false if there is none.
+// load reads the checkpoint of an application; ok is false if there is none. The
+// error is errDamaged if it cannot be used.
 func (h *Host) load(id string) (p places, snapshot []byte, ok bool, err error) {
 	f, err := h.o.Files.Open(fileName(id), 0)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -94,36 +247,68 @@ func (h *Host) load(id string) (p places, snapshot []byte, ok bool, err error) {
 	if err != nil {
 		return places{}, nil, false, err
 	}
-	damaged := fmt.Errorf("the checkpoint %s is damaged", fileName(id))
-	if size < 24 || size > maxCheckpoint {
+	damaged := fmt.Errorf("%s: %w", fileName(id), errDamaged)
+	if size < int64(checkpointHead+checkpointTail) || size > maxCheckpoint {
 		return places{}, nil, false, damaged
 	}
 	raw := make([]byte, size)
 	if _, err := f.ReadAt(raw, 0); err != nil && !errors.Is(err, io.EOF) {
 		return places{}, nil, false, err
 	}
+	p, snapshot, err = parseCheckpoint(raw)
+	if err != nil {
+		return places{}, nil, false, fmt.Errorf("%s: %w", fileName(id), err)
+	}
+	return p, snapshot, true, nil
+}
+
+// parseCheckpoint reads the bytes of a file. What a later version has written is
+// not damaged, but an error all the same.
+func parseCheckpoint(raw []byte) (p places, snapshot []byte, err error) {
 	n := len(raw) - 4
-	if string(raw[:8]) != checkpointMagic || crc32.Checksum(raw[:n], castagnoli) != binary.LittleEndian.Uint32(raw[n:]) {
-		return places{}, nil, false, damaged
+	if len(raw) < checkpointHead+checkpointTail || string(raw[:len(checkpointMagic)]) != checkpointMagic ||
+		crc32.Checksum(raw[:n], castagnoli) != binary.LittleEndian.Uint32(raw[n:]) {
+		return places{}, nil, errDamaged
 	}
-	head, body := uint64(binary.LittleEndian.Uint32(raw[8:])), binary.LittleEndian.Uint64(raw[12:])
-	if head > uint64(n-20) || body != uint64(n-20)-head {
-		return places{}, nil, false, damaged
+	if v := raw[len(checkpointMagic)]; v != checkpointVersion {
+		return places{}, nil, fmt.Errorf("the checkpoint is of version %q; this program reads %q", v, checkpointVersion)
 	}
-	if err := json.Unmarshal(raw[20:20+head], &p); err != nil || p.Format != 1 {
-		return places{}, nil, false, damaged
+	room := uint64(len(raw) - checkpointHead - checkpointTail)
+	head := uint64(binary.LittleEndian.Uint32(raw[checkpointHead-4:]))
+	body := binary.LittleEndian.Uint64(raw[n-8:])
+	if head > room || body != room-head {
+		return places{}, nil, errDamaged
 	}
-	return p, raw[20+head : n], true, nil
+	from := uint64(checkpointHead) + head
+	if err := json.Unmarshal(raw[checkpointHead:from], &p); err != nil {
+		return places{}, nil, errDamaged
+	}
+	return p, raw[from : from+body], nil
+}
+
+// setAside keeps a damaged checkpoint for who wants to look at it.
+func (h *Host) setAside(id string) {
+	name := fileName(id)
+	err := h.o.Files.Rename(name, name+damagedSuffix)
+	if err == nil {
+		err = h.o.Files.SyncDir(".")
+	}
+	h.o.Logger.Error("a checkpoint is damaged", "file", name, "kept as", name+damagedSuffix, "error", err)
 }
 
 // forget removes a checkpoint.
 func (h *Host) forget(id string) error {
-	err := h.o.Files.Remove(fileName(id))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+	removed := false
+	for _, suffix := range []string{"", newSuffix, damagedSuffix} {
+		switch err := h.o.Files.Remove(fileName(id) + suffix); {
+		case err == nil:
+			removed = true
+		case !errors.Is(err, fs.ErrNotExist):
+			return err
+		}
 	}
-	if err == nil {
-		err = h.o.Files.SyncDir(".")
+	if removed {
+		return h.o.Files.SyncDir(".")
 	}
-	return err
+	return nil
 }

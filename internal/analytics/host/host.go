@@ -2,13 +2,19 @@
 // and delivers their rows.
 //
 // The one idea: one goroutine per application owns its program, and time in it is
-// that goroutine's clock. Readers fetch pages of records ahead of it and
-// deliverers send rows behind it, both through queues with a bound, so that a
-// destination which does not take rows holds up the sources and nothing else. A
-// checkpoint is a moment at which no row is on its way: the state of every
-// operator and the place in every shard, stored together. What comes after it is
-// done again when an application goes on, so rows are delivered at least once, and
-// the state counts every record exactly once.
+// that goroutine's clock. Readers fetch records and make rows of them ahead of it,
+// one for each shard, and deliverers send rows behind it, one for each output. What
+// lies between is bounded in bytes, so that a destination which does not take rows
+// holds up the sources and nothing else.
+//
+// A checkpoint is the state of every operator and the place in every shard at one
+// moment, between two steps of the program. It is written while that goroutine
+// stands still, which is short, and becomes valid when all rows that were made
+// before that moment are durable where they go; rows made later do not wait for
+// it. What comes after the last valid checkpoint is done again when an application
+// goes on, so rows are delivered at least once, and the state counts every record
+// exactly once. A row that is made again need not be the row that was made before:
+// ROWTIME is the time at which the program sees a record.
 //
 // Start reading at Host, then application.run.
 package host
@@ -159,8 +165,9 @@ type Host struct {
 	ctx   context.Context
 	end   context.CancelFunc
 
-	mu   sync.Mutex
-	apps map[string]*application
+	mu    sync.Mutex
+	apps  map[string]*application
+	named map[string]*app.Application // the newest version that there was of each
 }
 
 // New makes a host that runs nothing yet.
@@ -195,7 +202,7 @@ func New(o Options) (*Host, error) {
 	if o.Metrics == nil {
 		o.Metrics = nowhere{}
 	}
-	h := &Host{o: o, apps: map[string]*application{}}
+	h := &Host{o: o, apps: map[string]*application{}, named: map[string]*app.Application{}}
 	h.ctx, h.end = context.WithCancel(context.Background())
 	return h, nil
 }
@@ -222,9 +229,11 @@ func (h *Host) replace(ctx context.Context, a *app.Application) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.ctx.Err() != nil {
+		run.cancel()
+		run.endSending()
 		return errors.New("host: closed")
 	}
-	h.apps[a.ID] = run
+	h.apps[a.ID], h.named[a.ID] = run, a
 	h.group.Go(run.run)
 	return nil
 }
@@ -255,6 +264,13 @@ func (h *Host) Stop(ctx context.Context, id string) error {
 func (h *Host) Remove(ctx context.Context, id string) error {
 	if err := h.Stop(ctx, id); err != nil {
 		return err
+	}
+	h.mu.Lock()
+	a := h.named[id]
+	delete(h.named, id)
+	h.mu.Unlock()
+	if a != nil {
+		h.o.Metrics.Drop(a.Account, a.Region, a.Name)
 	}
 	return h.forget(id)
 }

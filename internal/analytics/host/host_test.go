@@ -393,15 +393,18 @@ func TestADestinationThatStaysAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &rig{source: newLog(7, 1), to: &sinkhole{refuse: func() bool { return true }}, files: vfs.NewMemory()}
 		h := r.open(t, nil)
-		if err := h.Start(t.Context(), application1(`CREATE STREAM "OUT" (V INTEGER); CREATE PUMP P AS INSERT INTO "OUT" SELECT STREAM "V" FROM "IN_001";`)); err != nil {
+		a := application1(`CREATE STREAM "OUT" (K VARCHAR(40000), V INTEGER); CREATE PUMP P AS INSERT INTO "OUT" SELECT STREAM "K", "V" FROM "IN_001";`)
+		a.Inputs[0].Format.Columns[0] = column("K", "VARCHAR(40000)", "$.k")
+		if err := h.Start(t.Context(), a); err != nil {
 			t.Fatal(err)
 		}
-		for i := range 1000 {
-			r.source.put(0, fmt.Sprintf(`{"k":"a","v":%d}`, i))
+		const most = (queueBytes + (chunkCount+2)*chunkBytes) / 30000
+		for i := range 2 * most {
+			r.source.put(0, fmt.Sprintf(`{"k":%q,"v":%d}`, strings.Repeat("x", 30000), i))
 		}
 		settle(time.Minute)
-		if s := h.Status("app/1"); s.Problem != "not now" || s.RowsIn > 200 || s.RowsOut != 0 {
-			t.Errorf("%+v", s)
+		if s := h.Status("app/1"); s.Problem != "not now" || s.RowsIn > most || s.RowsOut != 0 || s.MillisBehindLatest < 59000 {
+			t.Errorf("%+v, at most %d rows fit", s, most)
 		}
 		before := time.Now()
 		if err := h.Close(t.Context()); err != nil {

@@ -1,0 +1,203 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/millrace/millrace/internal/analytics/app"
+	"github.com/millrace/millrace/internal/analytics/plan"
+	"github.com/millrace/millrace/internal/analytics/run"
+)
+
+// output is where the rows of a stream go.
+type output struct {
+	spec    app.Output
+	columns []plan.ColumnInfo
+	series  Series
+	queue   *queue
+	lost    atomic.Bool // the end came before rows could be delivered
+
+	// The loop's own.
+	filling *arena
+	step    bool // rows of this step have been pushed before
+}
+
+func (r *application) newOutput(spec app.Output, columns []plan.ColumnInfo) *output {
+	q := newQueue()
+	return &output{spec: spec, columns: columns, queue: q, filling: q.empty(),
+		series: r.h.o.Metrics.Series(r.a.Account, r.a.Region, r.a.Name, FlowOutput, spec.ID)}
+}
+
+// take encodes rows that the program has made. It waits while the destination has
+// too many of them: that holds up the program, and so its sources.
+func (r *application) take(o *output, b *run.Batch) {
+	for _, i := range b.Sel {
+		a := o.filling
+		if o.spec.CSV {
+			a.bytes = run.AppendCSV(a.bytes, o.columns, b, i)
+		} else {
+			a.bytes = append(run.AppendJSON(a.bytes, o.columns, b, i), '\n')
+		}
+		a.ends = append(a.ends, len(a.bytes))
+		if len(a.bytes) >= arenaBytes && !r.push(o, false) {
+			o.filling.bytes, o.filling.ends = o.filling.bytes[:0], o.filling.ends[:0]
+		}
+	}
+}
+
+// push hands rows to the deliverer, at the end of a step with a mark; false if the
+// application ends first.
+func (r *application) push(o *output, last bool) bool {
+	if o.lost.Load() {
+		return false
+	}
+	if len(o.filling.bytes) == 0 {
+		if last && o.step {
+			o.step = false
+			return o.queue.put(r.sending, item{last: true})
+		}
+		return true
+	}
+	if !o.queue.put(r.sending, item{arena: o.filling, last: last}) {
+		o.lost.Store(true)
+		return false
+	}
+	o.filling, o.step = o.queue.empty(), !last
+	r.changed = true
+	return true
+}
+
+// deliver sends rows until the queue is closed, each until it is taken.
+func (r *application) deliver(o *output) {
+	send := r.writer(o)
+	if o.spec.Destination.Kind == app.Function {
+		send = r.invoker(o)
+	}
+	var items []item
+	var rows [][]byte
+	var last time.Time // when a function was called
+	for {
+		var bytes int
+		var ok bool
+		items, bytes, ok = o.queue.take(items[:0], writeBytes, nil)
+		if !ok {
+			return
+		}
+		if o.spec.Destination.Kind == app.Function {
+			items, ok = r.gather(o, items, bytes, last)
+			last = time.Now()
+		}
+		rows = rows[:0]
+		for _, it := range items {
+			if it.arena != nil {
+				rows = it.arena.rows(rows)
+			}
+		}
+		if len(rows) > 0 && !(r.sending.Err() == nil && send(rows)) {
+			o.lost.Store(true) // made again when the application goes on
+		}
+		clear(rows)
+		lost := o.lost.Load()
+		for _, it := range items {
+			if it.barrier != nil {
+				it.barrier.pass(lost)
+			}
+		}
+		o.queue.release(items)
+		clear(items)
+		if !ok {
+			return
+		}
+	}
+}
+
+// writer makes the function that writes rows to a stream, until they are durable;
+// it returns false if the application's end comes first.
+func (r *application) writer(o *output) func(rows [][]byte) bool {
+	part := "output " + o.spec.ID
+	var to Destination
+	return func(rows [][]byte) bool {
+		for attempt := 0; ; attempt++ {
+			var err error
+			left := len(rows)
+			if to == nil {
+				to, err = r.h.o.OpenDestination(r.sending, r.a, o.spec.Destination)
+			}
+			if err == nil {
+				if err = to.Write(r.sending, rows); err != nil {
+					to = nil
+				}
+				var partly *PartlyError
+				switch {
+				case err == nil:
+					left = 0
+				case errors.As(err, &partly):
+					rest := pick(rows, partly.Left)
+					refused := min(partly.Refused, len(rows)-len(rest))
+					left = len(rest) + refused
+					r.delivered(o, rows, rest, refused)
+					if refused > 0 {
+						r.problem("rows of "+part, "", "OutputError", fmt.Sprintf("rows that %s %s can never take were left out: %v", o.spec.Destination.Kind, o.spec.Destination.ARN, err))
+						r.problem("rows of "+part, "", "", "")
+					}
+					if left -= refused; left < len(rows) {
+						attempt = 0
+					}
+					rows = rest
+				}
+			}
+			if left == 0 {
+				o.series.Add(Success, 1)
+				if err == nil {
+					r.delivered(o, rows, nil, 0)
+				}
+				r.problem(part, "", "", "")
+				return true
+			}
+			o.series.Add(Success, 0)
+			if r.sending.Err() != nil {
+				return false
+			}
+			r.problem(part, "", "OutputError", err.Error())
+			if !pause(r.sending, attempt) {
+				return false
+			}
+		}
+	}
+}
+
+// pick are the rows at places, in their order.
+func pick(rows [][]byte, places []int) [][]byte {
+	rest := make([][]byte, 0, len(places))
+	last := -1
+	for _, i := range places {
+		if i > last && i < len(rows) {
+			rest = append(rest, rows[i])
+			last = i
+		}
+	}
+	return rest
+}
+
+// delivered counts rows that have become durable: all but the rest, and those that
+// were refused.
+func (r *application) delivered(o *output, rows, rest [][]byte, refused int) {
+	n := len(rows) - len(rest) - refused
+	bytes := 0
+	for _, row := range rows {
+		bytes += len(row)
+	}
+	for _, row := range rest {
+		bytes -= len(row)
+	}
+	if refused > 0 {
+		o.series.Add(RefusedRows, float64(refused))
+	}
+	if n > 0 {
+		r.rowsOut.Add(int64(n))
+		o.series.Add(Records, float64(n))
+		o.series.Add(Bytes, float64(bytes))
+	}
+}

@@ -1,0 +1,68 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/millrace/millrace/internal/analytics/app"
+	"github.com/millrace/millrace/internal/analytics/plan"
+	"github.com/millrace/millrace/internal/analytics/run"
+)
+
+// references loads the reference tables; false if the application ends first.
+// Nothing is read before: a row that came too early would find no partner.
+func (r *application) references() bool {
+	for _, ref := range r.a.References {
+		part := "reference " + ref.ID
+		for attempt := 0; ; attempt++ {
+			err := r.reference(ref)
+			if err == nil {
+				r.problem(part, "", "", "")
+				break
+			}
+			if r.ctx.Err() != nil {
+				return false
+			}
+			r.problem(part, ref.ID, "ReferenceDataError", err.Error())
+			if !r.pause(attempt) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func (r *application) reference(ref app.Reference) error {
+	if r.h.o.OpenObject == nil {
+		return errors.New("there is no object store")
+	}
+	body, err := r.h.o.OpenObject(r.ctx, r.a, ref)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	limit := r.h.o.MaxReference
+	if m := r.h.o.MemoryLimit; m > 0 {
+		limit = min(limit, m)
+	}
+	raw, err := io.ReadAll(io.LimitReader(body, limit+1))
+	if err != nil {
+		return err
+	}
+	if int64(len(raw)) > limit {
+		return fmt.Errorf("the object is larger than %d bytes", limit)
+	}
+	parser, err := run.NewParser(ref.Format)
+	if err != nil {
+		return err
+	}
+	var columns []plan.ColumnInfo
+	for _, c := range ref.Format.Columns {
+		columns = append(columns, plan.ColumnInfo{Name: c.Name, Type: c.Type})
+	}
+	rows := run.NewRows(columns)
+	now := r.now()
+	parser.Parse(rows, string(raw), now, nil, func(name, message, row string) { r.engine.Refuse(name, message, row, now) })
+	return r.engine.SetTable(ref.Table, rows)
+}
