@@ -166,6 +166,13 @@ type aggregate struct {
 	vectors   []*Vector
 	ids       []int32
 	next      sink
+
+	// Where the groups are divided between several operators, ordered is set, and
+	// firsts are the places in the stream of the groups' first rows; place is that
+	// of the batch's first row.
+	ordered bool
+	firsts  []int64
+	place   int64
 }
 
 func newAggregate(c *builder, n *plan.Aggregate, next sink) *aggregate {
@@ -276,9 +283,24 @@ func (a *aggregate) add(b *Batch, sel []int32, values []*Vector) {
 			a.ids[i] = int32(id)
 		}
 	}
+	if a.ordered {
+		a.note(sel)
+	}
 	for i, s := range a.states {
 		s.grow(a.groups.len())
 		s.add(a.ids, sel, values[i], b.Time)
+	}
+}
+
+// note remembers where groups were first seen. New ones have ascending numbers.
+func (a *aggregate) note(sel []int32) {
+	for _, i := range sel {
+		if len(a.firsts) == a.groups.len() {
+			return
+		}
+		if int(a.ids[i]) == len(a.firsts) {
+			a.firsts = append(a.firsts, a.place+int64(i))
+		}
 	}
 }
 
@@ -347,6 +369,7 @@ func (a *aggregate) close(at int64) {
 		a.next.rows(out)
 	}
 	a.groups.clear()
+	a.firsts = a.firsts[:0]
 	for _, s := range a.states {
 		s.reset()
 	}

@@ -35,6 +35,7 @@ type Application struct {
 	errors  *stream
 	parts   []*part
 	meters  []*meter
+	workers *crew
 	started bool
 }
 
@@ -67,6 +68,7 @@ func New(program *plan.Program, o Options) *Application {
 	a := &Application{program: program, options: o, x: &context{now: o.Now, start: o.Now().UnixMilli()},
 		streams: map[*plan.Stream]*stream{}, names: map[string]*stream{}, tables: map[*plan.Table]*table{}}
 	a.x.app = a
+	a.workers = newCrew(o.Workers)
 	for _, s := range program.Streams {
 		st := &stream{app: a, plan: s, high: never, told: never}
 		a.streams[s], a.names[s.Name] = st, st

@@ -5,8 +5,18 @@ import (
 	"hash/crc32"
 )
 
-// Resealed gives bytes the checksum of a snapshot.
+// Resealed gives the frames of a snapshot the checksums that they need, as far as
+// it has any.
 func Resealed(raw []byte) []byte {
-	n := len(raw) - 4
-	return binary.LittleEndian.AppendUint32(append([]byte(nil), raw[:n]...), crc32.Checksum(raw[:n], castagnoli))
+	out := append([]byte(nil), raw...)
+	for at := len(snapshotMagic); at < len(out); {
+		n, m := binary.Uvarint(out[at:])
+		if m <= 0 || n > uint64(len(out)) || at+m+int(n)+4 > len(out) {
+			break
+		}
+		at += m + int(n)
+		binary.LittleEndian.PutUint32(out[at:], crc32.Checksum(out[:at], castagnoli))
+		at += 4
+	}
+	return out
 }

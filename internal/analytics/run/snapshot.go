@@ -1,27 +1,30 @@
 package run
 
 import (
-	"encoding/binary"
+	"bytes"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
-	"math"
-	"sort"
+	"slices"
 
 	"github.com/millrace/millrace/internal/analytics/plan"
 )
 
 // A snapshot is everything that operators keep, so that an application made anew
-// goes on as if it had never stopped. Its form is docs/formats/analytics-snapshot.md.
+// goes on as if it had never stopped. Its form is docs/formats/analytics-snapshot.md,
+// its bytes are encode.go's.
 //
 // Parts are named after the pump they belong to. A part whose pump has another
 // query now is left out, and the pump begins anew: that is how a changed program
 // keeps the state of what did not change.
+//
+// What is kept by key is written key by key, in an order that does not depend on
+// how the keys are divided between workers. So an application with other workers
+// can take it up.
 
 const (
 	snapshotMagic   = "MRSQL"
-	snapshotVersion = 1
+	snapshotVersion = 2
 )
 
 // stateful is an operator with something to keep.
@@ -42,16 +45,77 @@ var ErrSnapshot = errors.New("the snapshot is damaged or of another version")
 // Snapshot appends the state of the application to dst. It is called between
 // inserts.
 func (a *Application) Snapshot(dst []byte) []byte {
-	e := &encoder{b: append(dst, snapshotMagic...)}
-	start := len(dst)
+	w := appender{dst}
+	a.WriteSnapshot(&w) // an appender takes everything
+	return w.b
+}
+
+type appender struct{ b []byte }
+
+func (a *appender) Write(p []byte) (int, error) {
+	a.b = append(a.b, p...)
+	return len(p), nil
+}
+
+// Frozen is a snapshot that was taken and not yet written.
+type Frozen struct {
+	pieces [][]byte
+	size   int64
+}
+
+// Freeze takes a snapshot into memory, in pieces, so that rows can be inserted
+// while it is written elsewhere. That takes time in proportion to the state, which
+// all workers share, and less memory than the state has.
+func (a *Application) Freeze() *Frozen {
+	f := &Frozen{}
+	a.WriteSnapshot(f) // a Frozen takes everything
+	return f
+}
+
+// Write adds a piece: a Frozen is what WriteSnapshot writes to.
+func (f *Frozen) Write(p []byte) (int, error) {
+	const piece = 1 << 20
+	f.size += int64(len(p))
+	for rest := p; len(rest) > 0; {
+		last := len(f.pieces) - 1
+		if last < 0 || len(f.pieces[last]) == cap(f.pieces[last]) {
+			f.pieces = append(f.pieces, make([]byte, 0, min(piece, max(1<<12, int(f.size)))))
+			last++
+		}
+		free := f.pieces[last]
+		n := min(len(rest), cap(free)-len(free))
+		f.pieces[last] = append(free, rest[:n]...)
+		rest = rest[n:]
+	}
+	return len(p), nil
+}
+
+// Size is the number of bytes of the snapshot.
+func (f *Frozen) Size() int64 { return f.size }
+
+// WriteTo writes the snapshot. It may be called from any goroutine, and more than
+// once.
+func (f *Frozen) WriteTo(w io.Writer) (n int64, err error) {
+	for _, p := range f.pieces {
+		m, err := w.Write(p)
+		n += int64(m)
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// WriteSnapshot writes what Snapshot appends, without ever having all of it in
+// memory. It is called between inserts; the error is the writer's.
+func (a *Application) WriteSnapshot(w io.Writer) error {
+	f := &frameWriter{w: w}
+	f.raw([]byte(snapshotMagic))
+	e := &encoder{to: f, workers: a.workers}
 	e.uint(snapshotVersion)
 	e.int(a.x.start)
 	e.bool(a.started)
-	names := make([]string, 0, len(a.names))
-	for n := range a.names {
-		names = append(names, n)
-	}
-	sort.Strings(names)
+	names := sortedNames(a.names)
 	e.uint(uint64(len(names)))
 	for _, n := range names {
 		s := a.names[n]
@@ -63,45 +127,53 @@ func (a *Application) Snapshot(dst []byte) []byte {
 	for _, p := range a.parts {
 		e.string(p.name)
 		e.string(p.text)
-		inner := &encoder{}
-		for _, op := range p.ops {
-			op.save(inner)
-		}
-		e.string(string(inner.b))
 	}
-	return binary.LittleEndian.AppendUint32(e.b, crc32.Checksum(e.b[start:], castagnoli))
+	e.end()
+	for _, p := range a.parts {
+		for _, op := range p.ops {
+			op.save(e)
+		}
+		e.end()
+	}
+	return f.err
 }
 
-// WriteSnapshot writes what Snapshot appends.
-func (a *Application) WriteSnapshot(w io.Writer) error {
-	_, err := w.Write(a.Snapshot(nil))
-	return err
+func sortedNames(m map[string]*stream) []string {
+	names := make([]string, 0, len(m))
+	for n := range m {
+		names = append(names, n)
+	}
+	slices.Sort(names)
+	return names
 }
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Restore brings a new application, which has taken no rows yet, to the state of
 // a snapshot. Pumps that have changed since begin anew; kept says which went on.
+// An application for which there was an error is of no use any more.
 func (a *Application) Restore(snapshot []byte) (kept []string, err error) {
-	n := len(snapshot) - 4
-	if n < len(snapshotMagic) || string(snapshot[:len(snapshotMagic)]) != snapshotMagic ||
-		crc32.Checksum(snapshot[:n], castagnoli) != binary.LittleEndian.Uint32(snapshot[n:]) {
-		return nil, ErrSnapshot
-	}
-	d := &decoder{b: snapshot[len(snapshotMagic):n]}
+	return a.ReadSnapshot(bytes.NewReader(snapshot), int64(len(snapshot)))
+}
+
+// ReadSnapshot is Restore from a reader that has size bytes. What the reader fails
+// with is returned as it is.
+func (a *Application) ReadSnapshot(r io.Reader, size int64) (kept []string, err error) {
+	f := &frameReader{r: r, left: size}
+	d := &decoder{from: f}
 	defer func() {
 		if r := recover(); r != nil {
 			if r != errDecode {
 				panic(r)
 			}
-			kept, err = nil, ErrSnapshot
+			if kept, err = nil, f.err; err == nil {
+				err = ErrSnapshot
+			}
 		}
 	}()
+	f.magic()
 	if d.uint() != snapshotVersion {
 		return nil, ErrSnapshot
 	}
-	a.x.start = d.int()
-	a.started = d.bool()
+	start, started := d.int(), d.bool()
 	for range d.count() {
 		name := d.string()
 		high, told := d.int(), d.int()
@@ -113,212 +185,159 @@ func (a *Application) Restore(snapshot []byte) (kept []string, err error) {
 	for _, p := range a.parts {
 		parts[p.name] = p
 	}
+	type place struct {
+		name string
+		part *part
+	}
+	var bodies []place
 	for range d.count() {
-		name, text, body := d.string(), d.string(), d.string()
+		name, text := d.string(), d.string()
 		p := parts[name]
-		if p == nil || p.text != text {
+		if p != nil && p.text != text {
+			p = nil
+		}
+		delete(parts, name)
+		bodies = append(bodies, place{name, p})
+	}
+	d.end()
+	a.x.start, a.started = start, started
+	for _, body := range bodies {
+		if body.part == nil {
+			d.skip()
 			continue
 		}
-		inner := &decoder{b: []byte(body)}
-		for _, op := range p.ops {
-			op.load(inner)
+		for _, op := range body.part.ops {
+			op.load(d)
 		}
-		if len(inner.b) > 0 {
-			return nil, fmt.Errorf("%w: the state of %s has bytes too many", ErrSnapshot, name)
+		if !d.ended() {
+			return nil, fmt.Errorf("%w: the state of %s has bytes too many", ErrSnapshot, body.name)
 		}
-		kept = append(kept, name)
+		kept = append(kept, body.name)
 	}
-	if len(d.b) > 0 {
+	if f.left > 0 {
 		return nil, ErrSnapshot
 	}
 	return kept, nil
 }
 
-type encoder struct{ b []byte }
-
-func (e *encoder) uint(v uint64)   { e.b = binary.AppendUvarint(e.b, v) }
-func (e *encoder) int(v int64)     { e.b = binary.AppendVarint(e.b, v) }
-func (e *encoder) float(f float64) { e.b = binary.LittleEndian.AppendUint64(e.b, math.Float64bits(f)) }
-func (e *encoder) bool(v bool) {
-	if v {
-		e.b = append(e.b, 1)
-	} else {
-		e.b = append(e.b, 0)
-	}
-}
-func (e *encoder) string(s string) {
-	e.uint(uint64(len(s)))
-	e.b = append(e.b, s...)
+// A divisible operator keeps its state by key, as lists of records. Several of one
+// kind can have the keys of one between them.
+type divisible interface {
+	// head is what is kept besides records.
+	saveHead(e *encoder)
+	loadHead(d *decoder)
+	lists() []recordList
 }
 
-func (e *encoder) ints(list []int64) {
-	e.uint(uint64(len(list)))
-	for _, v := range list {
-		e.int(v)
+// recordList is one of a divisible operator's lists.
+type recordList interface {
+	len() int
+	// weight is about how many bytes a record takes; there is one.
+	weight() int
+	// firsts are the places of the records in an order that has to be kept, ascending;
+	// nil if none has.
+	firsts() []int64
+	// save writes a record: its key, then the rest.
+	saveRecord(e *encoder, i int)
+	// keyColumns are those of the records' key.
+	keyColumns() []plan.ColumnInfo
+	// loadRecord appends a record, whose key has been read already.
+	loadRecord(d *decoder, key []*Vector, first int64)
+}
+
+// saveDivided writes the state that operators have between them, the head of the
+// first.
+func saveDivided[T divisible](e *encoder, ops []T) {
+	ops[0].saveHead(e)
+	lists := make([][]recordList, len(ops))
+	for i, op := range ops {
+		lists[i] = op.lists()
+	}
+	for l := range lists[0] {
+		total, bytes, ordered := 0, 0, false
+		for i := range lists {
+			n := lists[i][l].len()
+			if n == 0 {
+				continue
+			}
+			total += n
+			bytes += n * lists[i][l].weight()
+			ordered = ordered || lists[i][l].firsts() != nil
+		}
+		e.uint(uint64(total))
+		if total == 0 {
+			continue
+		}
+		weight := bytes/total + 1
+		if len(ops) == 1 {
+			e.records(total, weight, lists[0][l].saveRecord)
+			continue
+		}
+		if !ordered {
+			for i := range lists {
+				e.records(lists[i][l].len(), weight, lists[i][l].saveRecord)
+			}
+			continue
+		}
+		type place struct{ op, i int32 }
+		places := make([]place, 0, total)
+		firsts, next := make([][]int64, len(ops)), make([]int, len(ops))
+		for i := range lists {
+			firsts[i] = lists[i][l].firsts()
+		}
+		for range total {
+			best := -1
+			for i, f := range firsts {
+				if next[i] < len(f) && (best < 0 || f[next[i]] < firsts[best][next[best]]) {
+					best = i
+				}
+			}
+			places = append(places, place{int32(best), int32(next[best])})
+			next[best]++
+		}
+		e.records(total, weight, func(e *encoder, i int) {
+			lists[places[i].op][l].saveRecord(e, int(places[i].i))
+		})
 	}
 }
 
-func (e *encoder) floats(list []float64) {
-	e.uint(uint64(len(list)))
-	for _, v := range list {
-		e.float(v)
+// loadDivided reads what saveDivided wrote into operators that are empty. pick
+// says whose a key is.
+func loadDivided[T divisible](d *decoder, ops []T, pick func(columns []plan.ColumnInfo, key []*Vector) int) {
+	ops[0].loadHead(d)
+	lists := make([][]recordList, len(ops))
+	for i, op := range ops {
+		lists[i] = op.lists()
 	}
-}
-
-func (e *encoder) value(v plan.Value) {
-	if v.Null {
-		e.b = append(e.b, 0)
-		return
-	}
-	kind := byte(1)
-	switch {
-	case v.Row != nil:
-		kind = 4
-	case v.S != "":
-		kind = 3
-	case v.F != 0 || math.Signbit(v.F):
-		kind = 2
-	}
-	e.b = append(e.b, kind)
-	switch kind {
-	case 1:
-		e.int(v.I)
-	case 2:
-		e.float(v.F)
-	case 3:
-		e.string(v.S)
-	case 4:
-		e.uint(uint64(len(v.Row)))
-		for _, f := range v.Row {
-			e.value(f)
+	for l := range lists[0] {
+		columns := lists[0][l].keyColumns()
+		key := newTable(columns)
+		var vectors []*Vector
+		for _, c := range key.cols {
+			vectors = append(vectors, &c.Vector)
+		}
+		for i := range d.count() {
+			key.clear()
+			key.time = append(key.time, 0)
+			for _, c := range key.cols {
+				c.addValue(d.value())
+			}
+			op := 0
+			if pick != nil {
+				op = pick(columns, vectors)
+			}
+			lists[op][l].loadRecord(d, vectors, int64(i))
 		}
 	}
-}
-
-func (e *encoder) values(list []plan.Value) {
-	e.uint(uint64(len(list)))
-	for _, v := range list {
-		e.value(v)
-	}
-}
-
-var errDecode = errors.New("decode")
-
-// decoder reads what an encoder wrote; it panics with errDecode where that ends
-// too soon, and counts nothing that the bytes left cannot hold.
-type decoder struct{ b []byte }
-
-func (d *decoder) uint() uint64 {
-	v, n := binary.Uvarint(d.b)
-	if n <= 0 {
-		panic(errDecode)
-	}
-	d.b = d.b[n:]
-	return v
-}
-
-func (d *decoder) int() int64 {
-	v, n := binary.Varint(d.b)
-	if n <= 0 {
-		panic(errDecode)
-	}
-	d.b = d.b[n:]
-	return v
-}
-
-// count is the number of things that follow, each of at least a byte.
-func (d *decoder) count() int {
-	v := d.uint()
-	if v > uint64(len(d.b)) {
-		panic(errDecode)
-	}
-	return int(v)
-}
-
-func (d *decoder) float() float64 {
-	if len(d.b) < 8 {
-		panic(errDecode)
-	}
-	v := math.Float64frombits(binary.LittleEndian.Uint64(d.b))
-	d.b = d.b[8:]
-	return v
-}
-
-func (d *decoder) bool() bool {
-	if len(d.b) == 0 {
-		panic(errDecode)
-	}
-	v := d.b[0] != 0
-	d.b = d.b[1:]
-	return v
-}
-
-func (d *decoder) string() string {
-	n := d.count()
-	s := string(d.b[:n])
-	d.b = d.b[n:]
-	return s
-}
-
-func (d *decoder) ints() []int64 {
-	list := make([]int64, d.count())
-	for i := range list {
-		list[i] = d.int()
-	}
-	return list
-}
-
-func (d *decoder) floats() []float64 {
-	n := d.count()
-	if n > len(d.b)/8 {
-		panic(errDecode)
-	}
-	list := make([]float64, n)
-	for i := range list {
-		list[i] = d.float()
-	}
-	return list
-}
-
-func (d *decoder) value() plan.Value {
-	if len(d.b) == 0 {
-		panic(errDecode)
-	}
-	kind := d.b[0]
-	d.b = d.b[1:]
-	switch kind {
-	case 0:
-		return plan.Value{Null: true}
-	case 1:
-		return plan.Value{I: d.int()}
-	case 2:
-		return plan.Value{F: d.float()}
-	case 3:
-		return plan.Value{S: d.string()}
-	case 4:
-		row := make([]plan.Value, d.count())
-		for i := range row {
-			row[i] = d.value()
-		}
-		return plan.Value{Row: row}
-	}
-	panic(errDecode)
-}
-
-func (d *decoder) values() []plan.Value {
-	list := make([]plan.Value, d.count())
-	for i := range list {
-		list[i] = d.value()
-	}
-	return list
 }
 
 func (t *table) save(e *encoder) {
 	e.int(t.head)
-	e.ints(t.time)
+	e.times(t.time)
 	for _, c := range t.cols {
 		for i := range t.time {
 			e.value(c.value(i))
+			e.mark()
 		}
 	}
 }
@@ -326,7 +345,7 @@ func (t *table) save(e *encoder) {
 func (t *table) load(d *decoder) {
 	t.clear()
 	t.head = d.int()
-	t.time = d.ints()
+	t.time = d.times()
 	for _, c := range t.cols {
 		for range t.time {
 			c.addValue(d.value())
@@ -352,16 +371,40 @@ func (g *groups) load(d *decoder) {
 func (l *limit) save(e *encoder) { e.int(l.left) }
 func (l *limit) load(d *decoder) { l.left = d.int() }
 
-func (p *distinct) save(e *encoder) {
+func (p *distinct) save(e *encoder) { saveDivided(e, []*distinct{p}) }
+func (p *distinct) load(d *decoder) { loadDivided(d, []*distinct{p}, nil) }
+
+func (p *distinct) saveHead(e *encoder) {
 	e.bool(p.any)
 	e.value(p.key)
-	p.seen.save(e)
 }
 
-func (p *distinct) load(d *decoder) {
+func (p *distinct) loadHead(d *decoder) {
 	p.any = d.bool()
 	p.key = d.value()
-	p.seen.load(d)
+}
+
+func (p *distinct) lists() []recordList { return []recordList{&groupRecords{g: p.seen}} }
+
+// groupRecords are groups with nothing but their keys.
+type groupRecords struct{ g *groups }
+
+func (r *groupRecords) len() int                      { return r.g.len() }
+func (r *groupRecords) weight() int                   { return 16 * (1 + len(r.g.columns)) }
+func (r *groupRecords) firsts() []int64               { return nil }
+func (r *groupRecords) keyColumns() []plan.ColumnInfo { return r.g.columns }
+
+func (r *groupRecords) saveRecord(e *encoder, i int) {
+	for _, c := range r.g.keys.cols {
+		e.value(c.value(i))
+	}
+}
+
+// loadRecord takes keys that are not there yet.
+func (r *groupRecords) loadRecord(_ *decoder, key []*Vector, _ int64) {
+	if _, fresh := r.g.find(key, 0); !fresh {
+		panic(errDecode)
+	}
 }
 
 func (m *merge) save(e *encoder) {
@@ -402,25 +445,48 @@ func (c *checked) load(d *decoder) {
 	c.high = d.int()
 }
 
-func (a *aggregate) save(e *encoder) {
+func (a *aggregate) save(e *encoder) { saveDivided(e, []*aggregate{a}) }
+func (a *aggregate) load(d *decoder) { loadDivided(d, []*aggregate{a}, nil) }
+
+func (a *aggregate) saveHead(e *encoder) {
 	e.bool(a.open)
 	e.int(a.windowEnd)
 	e.value(a.order)
-	a.groups.save(e)
-	for _, s := range a.states {
-		s.save(e)
-	}
 }
 
-func (a *aggregate) load(d *decoder) {
+func (a *aggregate) loadHead(d *decoder) {
 	a.open = d.bool()
 	a.windowEnd = d.int()
 	a.order = d.value()
-	a.groups.load(d)
-	for _, s := range a.states {
-		s.reset()
-		s.load(d)
-		s.grow(a.groups.len())
+}
+
+func (a *aggregate) lists() []recordList {
+	return []recordList{&aggregateRecords{groupRecords{a.groups}, a}}
+}
+
+// aggregateRecords are groups with their states, in the order in which they came.
+type aggregateRecords struct {
+	groupRecords
+	a *aggregate
+}
+
+func (r *aggregateRecords) weight() int     { return r.groupRecords.weight() + 16*len(r.a.states) }
+func (r *aggregateRecords) firsts() []int64 { return r.a.firsts }
+
+func (r *aggregateRecords) saveRecord(e *encoder, i int) {
+	r.groupRecords.saveRecord(e, i)
+	for _, s := range r.a.states {
+		s.saveGroup(e, i)
+	}
+}
+
+func (r *aggregateRecords) loadRecord(d *decoder, key []*Vector, first int64) {
+	r.groupRecords.loadRecord(d, key, first)
+	if r.a.ordered {
+		r.a.firsts = append(r.a.firsts, first)
+	}
+	for _, s := range r.a.states {
+		s.loadGroup(d)
 	}
 }
 
@@ -431,12 +497,14 @@ func (s *stagger) save(e *encoder) {
 		e.bool(w.open)
 		e.int(w.due)
 		for _, st := range w.states {
-			st.save(e)
+			st.saveGroup(e, 0)
 		}
+		e.mark()
 	}
 	e.uint(uint64(len(s.queue)))
 	for _, id := range s.queue {
 		e.uint(uint64(id))
+		e.mark()
 	}
 }
 
@@ -447,70 +515,92 @@ func (s *stagger) load(d *decoder) {
 		w := staggerWindow{open: d.bool(), due: d.int()}
 		_, w.states = newStates(s.n.Aggs)
 		for _, st := range w.states {
-			st.load(d)
-			st.grow(1)
+			st.loadGroup(d)
 		}
 		s.windows = append(s.windows, w)
 	}
-	s.queue = make([]int32, d.count())
-	for i := range s.queue {
+	n := d.count()
+	s.queue = make([]int32, 0, room(n))
+	for range n {
 		id := d.uint()
 		if id >= uint64(len(s.windows)) {
 			panic(errDecode)
 		}
-		s.queue[i] = int32(id)
+		s.queue = append(s.queue, int32(id))
 	}
 }
 
-func (w *windowed) save(e *encoder) {
-	e.int(w.swept)
+func (w *windowed) save(e *encoder) { saveDivided(e, []*windowed{w}) }
+func (w *windowed) load(d *decoder) { loadDivided(d, []*windowed{w}, nil) }
+
+func (w *windowed) saveHead(e *encoder) { e.int(w.swept) }
+func (w *windowed) loadHead(d *decoder) { w.swept = d.int() }
+
+func (w *windowed) lists() []recordList {
+	var list []recordList
 	for _, f := range w.frames {
-		f.groups.save(e)
-		e.uint(uint64(len(f.parts)))
-		for _, p := range f.parts {
-			e.bool(p != nil)
-			if p == nil {
-				continue
-			}
-			e.ints(p.time)
-			for _, r := range p.args {
-				for k := range p.time {
-					e.value(r.at(k))
-				}
-			}
+		list = append(list, &frameRecords{f})
+	}
+	return list
+}
+
+// frameRecords are the partitions of a frame.
+type frameRecords struct{ f *frame }
+
+func (r *frameRecords) len() int                      { return len(r.f.parts) }
+func (r *frameRecords) firsts() []int64               { return nil }
+func (r *frameRecords) keyColumns() []plan.ColumnInfo { return r.f.keyCols }
+
+func (r *frameRecords) weight() int {
+	rows := 0
+	step := len(r.f.parts)/64 + 1 // some stand for all
+	for i := 0; i < len(r.f.parts); i += step {
+		rows += len(r.f.parts[i].time)
+	}
+	return 16 + rows*step/len(r.f.parts)*8*(1+len(r.f.args))
+}
+
+func (r *frameRecords) saveRecord(e *encoder, i int) {
+	for _, c := range r.f.groups.keys.cols {
+		e.value(c.value(i))
+	}
+	p := r.f.parts[i]
+	e.times(p.time)
+	for _, r := range p.args {
+		for k := range p.time {
+			e.value(r.at(k))
+			e.mark()
 		}
 	}
 }
 
-func (w *windowed) load(d *decoder) {
-	w.swept = d.int()
-	for _, f := range w.frames {
-		f.groups.load(d)
-		f.parts = make([]*partition, d.count())
-		for i := range f.parts {
-			if !d.bool() {
-				continue
-			}
-			p := f.newPartition()
-			times := d.ints()
-			values := make([][]plan.Value, len(p.args))
-			for k := range values {
-				for range times {
-					values[k] = append(values[k], d.value())
-				}
-			}
-			for at, t := range times {
-				p.time = append(p.time, t)
-				for k, r := range p.args {
-					r.push(values[k][at])
-				}
-				for _, s := range p.fs {
-					s.add(t)
-				}
-			}
-			f.parts[i] = p
+func (r *frameRecords) loadRecord(d *decoder, key []*Vector, _ int64) {
+	f := r.f
+	if len(f.keys) > 0 {
+		if _, fresh := f.groups.find(key, 0); !fresh {
+			panic(errDecode)
+		}
+	} else if len(f.parts) > 0 {
+		panic(errDecode)
+	}
+	p := f.newPartition()
+	times := d.times()
+	values := make([][]plan.Value, len(p.args))
+	for k := range values {
+		for range times {
+			values[k] = append(values[k], d.value())
 		}
 	}
+	for at, t := range times {
+		p.time = append(p.time, t)
+		for k, r := range p.args {
+			r.push(values[k][at])
+		}
+		for _, s := range p.fs {
+			s.add(t)
+		}
+	}
+	f.parts = append(f.parts, p)
 }
 
 func (j *join) save(e *encoder) {
@@ -524,6 +614,7 @@ func (j *join) save(e *encoder) {
 		for k, m := range s.matched {
 			e.bool(m)
 			e.int(int64(s.of[k]))
+			e.mark()
 		}
 	}
 }
@@ -586,6 +677,7 @@ func (s *spaceSaving) save(e *encoder) {
 			e.string(c.key.s)
 			e.value(c.value)
 			e.int(b.count)
+			e.mark()
 		}
 	}
 }
@@ -615,6 +707,7 @@ func (c *distinctCount) save(e *encoder) {
 	e.uint(uint64(len(c.set)))
 	for h := range c.set {
 		e.uint(h)
+		e.mark()
 	}
 }
 
@@ -661,6 +754,7 @@ func (f *forestFunction) save(e *encoder) {
 			for _, v := range t.point(h.leaf) {
 				e.float(v)
 			}
+			e.mark()
 		}
 	}
 }
@@ -693,124 +787,103 @@ func (f *forestFunction) load(d *decoder) {
 	}
 }
 
-func (s *countState) save(e *encoder) { e.ints(s.n) }
-func (s *countState) load(d *decoder) { s.n = d.ints() }
+func (s *countState) saveGroup(e *encoder, g int) { e.int(s.n[g]) }
+func (s *countState) loadGroup(d *decoder)        { s.n = append(s.n, d.int()) }
 
-func (s *intSum) save(e *encoder) {
-	e.ints(s.sum)
-	e.ints(s.over)
-	e.ints(s.n)
+func (s *intSum) saveGroup(e *encoder, g int) {
+	e.int(s.n[g])
+	e.int(s.sum[g])
+	e.int(s.over[g])
 }
 
-func (s *intSum) load(d *decoder) { s.sum, s.over, s.n = d.ints(), d.ints(), d.ints() }
-
-func (s *floatSum) save(e *encoder) {
-	e.floats(s.sum)
-	e.floats(s.lost)
-	e.ints(s.n)
+func (s *intSum) loadGroup(d *decoder) {
+	s.n, s.sum, s.over = append(s.n, d.int()), append(s.sum, d.int()), append(s.over, d.int())
 }
 
-func (s *floatSum) load(d *decoder) { s.sum, s.lost, s.n = d.floats(), d.floats(), d.ints() }
+func (s *floatSum) saveGroup(e *encoder, g int) {
+	e.int(s.n[g])
+	e.float(s.sum[g])
+	e.float(s.lost[g])
+}
 
-func (s *extreme[T]) save(e *encoder) {
-	e.uint(uint64(len(s.best)))
-	for i, v := range s.best {
-		e.bool(s.any[i])
-		e.value(s.value(v))
+func (s *floatSum) loadGroup(d *decoder) {
+	s.n, s.sum, s.lost = append(s.n, d.int()), append(s.sum, d.float()), append(s.lost, d.float())
+}
+
+func (s *extreme[T]) saveGroup(e *encoder, g int) {
+	e.bool(s.any[g])
+	e.value(s.value(s.best[g]))
+}
+
+func (s *extreme[T]) loadGroup(d *decoder) {
+	s.any = append(s.any, d.bool())
+	v := d.value()
+	var best T
+	switch p := any(&best).(type) {
+	case *int64:
+		*p = v.I
+	case *float64:
+		*p = v.F
+	case *string:
+		*p = v.S
+	}
+	s.best = append(s.best, best)
+}
+
+func (s *variance) saveGroup(e *encoder, g int) {
+	e.int(s.m[g].n)
+	e.float(s.m[g].mean)
+	e.float(s.m[g].m2)
+}
+
+func (s *variance) loadGroup(d *decoder) {
+	s.m = append(s.m, moments{d.int(), d.float(), d.float()})
+}
+
+func (s *truth) saveGroup(e *encoder, g int) {
+	e.int(s.n[g])
+	e.int(s.yes[g])
+}
+
+func (s *truth) loadGroup(d *decoder) { s.n, s.yes = append(s.n, d.int()), append(s.yes, d.int()) }
+
+func (s *firstLast) saveGroup(e *encoder, g int) {
+	e.bool(s.any[g])
+	e.value(s.value[g])
+}
+
+func (s *firstLast) loadGroup(d *decoder) {
+	s.any, s.value = append(s.any, d.bool()), append(s.value, d.value())
+}
+
+func (s *expAvg) saveGroup(e *encoder, g int) {
+	x := s.d[g]
+	e.int(x.n)
+	e.float(x.sum)
+	e.float(x.weight)
+	e.int(x.at)
+}
+
+func (s *expAvg) loadGroup(d *decoder) {
+	n, sum, weight, at := d.int(), d.float(), d.float(), d.int()
+	s.d = append(s.d, decayed{sum: sum, weight: weight, at: at, n: n})
+}
+
+func (s *distinctState) saveGroup(e *encoder, g int) {
+	s.inner.saveGroup(e, g)
+	e.uint(uint64(len(s.seen[g])))
+	for k := range s.seen[g] {
+		e.int(k.i)
+		e.string(k.s)
+		e.mark()
 	}
 }
 
-func (s *extreme[T]) load(d *decoder) {
-	n := d.count()
-	s.best, s.any = make([]T, n), make([]bool, n)
-	for i := range n {
-		s.any[i] = d.bool()
-		v := d.value()
-		switch p := any(&s.best[i]).(type) {
-		case *int64:
-			*p = v.I
-		case *float64:
-			*p = v.F
-		case *string:
-			*p = v.S
-		}
+func (s *distinctState) loadGroup(d *decoder) {
+	s.inner.loadGroup(d)
+	seen := map[distinctKey]bool{}
+	for range d.count() {
+		seen[distinctKey{d.int(), d.string()}] = true
 	}
-}
-
-func (s *variance) save(e *encoder) {
-	e.uint(uint64(len(s.m)))
-	for _, m := range s.m {
-		e.int(m.n)
-		e.float(m.mean)
-		e.float(m.m2)
-	}
-}
-
-func (s *variance) load(d *decoder) {
-	s.m = make([]moments, d.count())
-	for i := range s.m {
-		s.m[i] = moments{d.int(), d.float(), d.float()}
-	}
-}
-
-func (s *truth) save(e *encoder) {
-	e.ints(s.yes)
-	e.ints(s.n)
-}
-
-func (s *truth) load(d *decoder) { s.yes, s.n = d.ints(), d.ints() }
-
-func (s *firstLast) save(e *encoder) {
-	e.values(s.value)
-	for _, a := range s.any {
-		e.bool(a)
-	}
-}
-
-func (s *firstLast) load(d *decoder) {
-	s.value = d.values()
-	s.any = make([]bool, len(s.value))
-	for i := range s.any {
-		s.any[i] = d.bool()
-	}
-}
-
-func (s *expAvg) save(e *encoder) {
-	e.uint(uint64(len(s.d)))
-	for _, x := range s.d {
-		e.float(x.sum)
-		e.float(x.weight)
-		e.int(x.at)
-		e.int(x.n)
-	}
-}
-
-func (s *expAvg) load(d *decoder) {
-	s.d = make([]decayed, d.count())
-	for i := range s.d {
-		s.d[i] = decayed{d.float(), d.float(), d.int(), d.int()}
-	}
-}
-
-func (s *distinctState) save(e *encoder) {
-	s.inner.save(e)
-	e.uint(uint64(len(s.seen)))
-	for _, m := range s.seen {
-		e.uint(uint64(len(m)))
-		for k := range m {
-			e.int(k.i)
-			e.string(k.s)
-		}
-	}
-}
-
-func (s *distinctState) load(d *decoder) {
-	s.inner.load(d)
-	s.seen = make([]map[distinctKey]bool, d.count())
-	for i := range s.seen {
-		s.seen[i] = map[distinctKey]bool{}
-		for range d.count() {
-			s.seen[i][distinctKey{d.int(), d.string()}] = true
-		}
-	}
+	s.seen = append(s.seen, seen)
 }

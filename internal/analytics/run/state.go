@@ -16,7 +16,9 @@ type state interface {
 	// result is the value of a group at an instant.
 	result(group int, at int64) (plan.Value, error)
 	reset()
-	stateful
+	// saveGroup writes a group; loadGroup reads one and appends it.
+	saveGroup(e *encoder, g int)
+	loadGroup(d *decoder)
 }
 
 func newState(a plan.Agg) state {
