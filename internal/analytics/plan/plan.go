@@ -84,8 +84,8 @@ type Pump struct {
 	// Root yields the target's columns, in order and in their types; rows whose
 	// NOT NULL columns are null are for the target to refuse.
 	Root Node
-	// Text is the pump's query, canonical: what tells whether a changed program
-	// still has the same pump.
+	// Text is the pump's query, canonical, with a mark of its plan: what tells
+	// whether a changed program still has the same pump, and so its state.
 	Text string
 }
 

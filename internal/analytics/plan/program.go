@@ -1,6 +1,9 @@
 package plan
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"io"
 	"slices"
 	"sort"
 	"strings"
@@ -335,6 +338,7 @@ func (c *compiler) createPump(s *sql.CreatePump) {
 		c.fail(s.Insert.Query.Place(), "", "a pump reads at least one stream")
 	}
 	p.Root = c.insertion(s.Insert, p.Target, node)
+	p.Text += fingerprint(p.Root)
 	p.Target.Writers++
 	c.pumps[name] = p
 	c.program.Pumps = append(c.program.Pumps, p)
@@ -343,6 +347,19 @@ func (c *compiler) createPump(s *sql.CreatePump) {
 	}
 	c.places[p] = s.Name.Place()
 	c.uses(p)
+}
+
+// fingerprint tells whether two plans of the same text are the same: the views,
+// functions and streams it names may have become others.
+func fingerprint(root Node) string {
+	h := sha256.New()
+	io.WriteString(h, queryText(root))
+	visit(root, func(n Node) {
+		for _, col := range n.Columns() {
+			io.WriteString(h, col.Type.String()+";")
+		}
+	})
+	return " /* " + hex.EncodeToString(h.Sum(nil)[:16]) + " */"
 }
 
 // insertion brings the columns of a query into the order and types of a stream.
