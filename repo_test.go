@@ -156,6 +156,7 @@ var imports = []struct{ from, to, why string }{
 
 	{"internal/config", "internal/outbound", "allowed targets are checked before the start"},
 	{"internal/metrics", "internal/api", "requests are counted by operation"},
+	{"internal/metrics", "internal/analytics/host", "the registry implements what applications report to"},
 	{"internal/metrics", "internal/quota", "the registry shows what the limiter counts"},
 	{"internal/metrics", "internal/streams", "the registry implements what streams report to"},
 	{"internal/metrics", "internal/wire", "the registry implements what the pipeline reports to"},

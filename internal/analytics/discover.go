@@ -24,6 +24,7 @@ import (
 var (
 	ErrNoSource  = errors.New("there is no such source")
 	ErrThrottled = errors.New("the source is read too often")
+	ErrDenied    = errors.New("the role may not read it")
 )
 
 // Recent asks a source for records of late; the other starts are those of inputs.
@@ -33,7 +34,7 @@ const Recent = app.LastStopped
 type Sources interface {
 	// Sample reads up to max records, and no more than about maxBytes of them,
 	// from where start says: with Recent the newest there are, with Now those that
-	// come while ctx lasts. ErrNoSource, ErrThrottled.
+	// come while ctx lasts. ErrNoSource, ErrThrottled, ErrDenied.
 	Sample(ctx context.Context, source app.Resource, start app.Start, max, maxBytes int) ([]app.Record, error)
 }
 
@@ -138,6 +139,8 @@ func (s *Service) sampleStream(ctx context.Context, call *api.Call, source *app.
 	switch {
 	case errors.Is(err, ErrNoSource):
 		return nil, invalid("ResourceARN %s: %v.", source.ARN, ErrNoSource)
+	case errors.Is(err, ErrDenied):
+		return nil, invalid("ResourceARN %s: %v.", source.ARN, err)
 	case errors.Is(err, ErrThrottled):
 		return nil, &kinesisanalytics.ResourceProvisionedThroughputExceededException{Message: "The rate of reads of " + source.ARN + " is exceeded."}
 	case err != nil:

@@ -98,8 +98,13 @@ type Config struct {
 	S3Region    string `key:"s3-region" doc:"Region of that object store's requests. Empty is that of the AWS configuration, else us-east-1."`
 	S3PathStyle bool   `key:"s3-path-style" doc:"Name buckets in the path of addresses, as stores without wildcard host names need it, not in the host."`
 
-	Functions         string `group:"Functions" key:"functions" doc:"Directory with the functions that delivery streams transform records with and the Lambda API calls: NAME/bootstrap, NAME/lambda_function.py or NAME/index.mjs run here, functions.yaml names those that run elsewhere. Empty means functions below data."`
+	Functions         string `group:"Functions" key:"functions" doc:"Directory with the functions that delivery streams and SQL applications use and the Lambda API calls: NAME/bootstrap, NAME/lambda_function.py or NAME/index.mjs run here, functions.yaml names those that run elsewhere. Empty means functions below data."`
 	FunctionProcesses int    `key:"function-processes" doc:"Processes that local functions may have together."`
+
+	SQLExtensions      bool          `group:"Analytics" key:"sql-extensions" doc:"Let all SQL applications use what is not part of the dialect: WITH, LIMIT, QUALIFY, session windows, JSON functions. Without it, those with the tag millrace:sql-extensions=on may."`
+	MaxApplications    int           `key:"max-applications" doc:"SQL applications allowed in one account and region, whatever limits says."`
+	ApplicationMemory  Bytes         `key:"application-memory" doc:"Memory that the state of one running SQL application may take: its windows, joins and tables. One that needs more is stopped behind its last checkpoint. 0 sets no bound."`
+	CheckpointInterval time.Duration `key:"checkpoint-interval" doc:"How often a running SQL application stores its state and its place in the source. What came after is computed, and delivered, again after a crash."`
 
 	MaxBody         Bytes         `group:"Requests" key:"max-body" doc:"Largest request body. The largest valid PutRecords needs 16MiB."`
 	BodyMemory      Bytes         `key:"body-memory" doc:"Memory that request bodies may take together; more wait for their turn."`
@@ -152,6 +157,10 @@ func Default() *Config {
 		S3PathStyle: true,
 
 		FunctionProcesses: 64,
+
+		MaxApplications:    50,
+		ApplicationMemory:  1 << 30,
+		CheckpointInterval: 10 * time.Second,
 
 		MaxBody:         20 << 20,
 		BodyMemory:      256 << 20,
@@ -251,6 +260,8 @@ func (c *Config) check() error {
 		{"delivery-memory", int64(c.DeliveryMemory), 8 << 20, 1 << 40},
 		{"delivery-quota", int64(c.DeliveryQuota), 0, 1 << 50},
 		{"function-processes", int64(c.FunctionProcesses), 1, 10_000},
+		{"max-applications", int64(c.MaxApplications), 1, 1_000_000},
+		{"application-memory", int64(c.ApplicationMemory), 0, 1 << 50},
 		{"max-body", int64(c.MaxBody), 16 << 20, 1 << 30},
 		{"body-memory", int64(c.BodyMemory), int64(c.MaxBody), 1 << 40},
 		{"max-connections", int64(c.MaxConnections), 1, 1 << 20},
@@ -278,6 +289,7 @@ func (c *Config) check() error {
 		{"state-delay", c.StateDelay, 0, time.Hour},
 		{"delivery-retention", c.DeliveryRetention, time.Minute, 365 * 24 * time.Hour},
 		{"delivery-drain", c.DeliveryDrain, 0, time.Hour},
+		{"checkpoint-interval", c.CheckpointInterval, 100 * time.Millisecond, time.Hour},
 		{"header-timeout", c.HeaderTimeout, 100 * time.Millisecond, time.Hour},
 		{"idle-timeout", c.IdleTimeout, time.Second, 24 * time.Hour},
 		{"shutdown-timeout", c.ShutdownTimeout, 0, time.Hour},

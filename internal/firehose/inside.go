@@ -40,21 +40,21 @@ func (i *Inside) stream() (*stream, error) {
 	return st, nil
 }
 
-// Source is the ARN of the data stream that a delivery stream reads, and the
-// role it is read in; both are empty for one that is put to directly. A delivery
-// stream that reads a topic cannot be read beside it.
-func (i *Inside) Source() (stream, role string, err error) {
+// Source is the ARN of the data stream that a delivery stream reads, empty for
+// one that is put to directly. A delivery stream that reads a topic is refused:
+// its records are nowhere else.
+func (i *Inside) Source() (stream string, err error) {
 	st, err := i.stream()
 	if err != nil {
-		return "", "", err
+		return "", err
 	}
 	switch {
 	case st.record.Source.Kinesis != nil:
-		return *st.record.Source.Kinesis.KinesisStreamARN, *st.record.Source.Kinesis.RoleARN, nil
+		return *st.record.Source.Kinesis.KinesisStreamARN, nil
 	case st.record.Source.MSK != nil:
-		return "", "", invalidArgument("Delivery stream %s reads a topic, which only it can read.", i.name.name)
+		return "", invalidArgument("Delivery stream %s reads a topic, which cannot be read beside it.", i.name.name)
 	}
-	return "", "", nil
+	return "", nil
 }
 
 // ID is what the engine knows the delivery stream by.

@@ -41,6 +41,7 @@ type Registry struct {
 	prometheus *prometheus.Registry
 	Streams    *Streams
 	Deliveries *Deliveries
+	Analytics  *Applications
 	catalog    []About
 
 	requests, bytesIn, bytesOut *prometheus.CounterVec
@@ -75,7 +76,7 @@ func New(o Options) *Registry {
 		o.Now = time.Now
 	}
 	p := prometheus.NewRegistry()
-	r := &Registry{prometheus: p, Streams: newStreams(o.Streams, o.Shards, o.Now), Deliveries: newDeliveries(o.Streams, o.Now)}
+	r := &Registry{prometheus: p, Streams: newStreams(o.Streams, o.Shards, o.Now), Deliveries: newDeliveries(o.Streams, o.Now), Analytics: newApplications(o.Streams, o.Now)}
 	r.resolved.Store(&map[requestKey]*requestSeries{})
 	add := func(c prometheus.Collector) { p.MustRegister(c) }
 	note := func(subsystem, name, kind, help string, labels ...string) {
@@ -145,6 +146,7 @@ func New(o Options) *Registry {
 	add(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	add(r.Streams)
 	add(r.Deliveries)
+	add(r.Analytics)
 	return r
 }
 

@@ -34,6 +34,13 @@ func (r *Registry) Catalog() []About {
 			}
 		}
 	}
+	for _, d := range applicationMetrics {
+		for _, a := range d.about {
+			if a.Name != "" {
+				all = append(all, a)
+			}
+		}
+	}
 	slices.SortFunc(all, func(a, b About) int { return strings.Compare(a.Name, b.Name) })
 	return all
 }
@@ -61,6 +68,7 @@ Shards and consumers beyond ` + "`metrics-shards`" + ` have none; what goes thro
 `)
 	streams := func(name string) bool { return strings.HasPrefix(name, namespace+"_stream_") }
 	deliveries := func(name string) bool { return strings.HasPrefix(name, namespace+"_firehose_") }
+	applications := func(name string) bool { return strings.HasPrefix(name, namespace+"_analytics_") }
 	table(&b, r.Catalog(), streams)
 	b.WriteString(`
 ## Delivery streams
@@ -71,8 +79,17 @@ topics, data streams, databases) is ` + "`other`" + ` in the names of metrics. `
 
 `)
 	table(&b, r.Catalog(), deliveries)
+	b.WriteString(`
+## SQL applications
+
+The names are CloudWatch's, namespace AWS/KinesisAnalytics, with its dimensions ` + "`Application`, `Flow` (`Input` or `Output`) and `Id`" + ` as
+labels; what is about an application as a whole has ` + "`flow` and `id`" + ` empty. ` + "`metrics-streams`" + ` applications have series of their own, each of
+up to 16 inputs and outputs; they begin with their first sample and end when the application is deleted.
+
+`)
+	table(&b, r.Catalog(), applications)
 	b.WriteString("\n## The server\n\n")
-	table(&b, r.Catalog(), func(name string) bool { return !streams(name) && !deliveries(name) })
+	table(&b, r.Catalog(), func(name string) bool { return !streams(name) && !deliveries(name) && !applications(name) })
 	return b.String()
 }
 

@@ -34,6 +34,10 @@ func exercised() *Registry {
 	for _, m := range deliveryMetrics {
 		d.Add(m.name, 1)
 	}
+	a := r.Analytics.Series("", "", "a", "", "")
+	for _, m := range applicationMetrics {
+		a.Add(m.name, 1)
+	}
 	r.Request(&wire.Outcome{Call: &api.Call{}, Duration: time.Millisecond})
 	r.LineLost("audit-log")
 	r.Connection(1)

@@ -102,7 +102,7 @@ func (s *Server) deliveryParts() (firehose.Parts, error) {
 		Sign: environmentCredentials,
 	}
 	if s.config.Auth == "keys" {
-		access := roleAccess{s.directory, s.buckets, s.objects == objects.Store(s.buckets)}
+		access := roleAccess{directory: s.directory, buckets: s.buckets, own: s.objects == objects.Store(s.buckets)}
 		parts.As, parts.InvokeAs = access.store, access.invoker
 		parts.Schemas = schemas{s.catalog, access.may}
 	}
@@ -117,6 +117,9 @@ func (s *Server) deliveryParts() (firehose.Parts, error) {
 	return parts, nil
 }
 
+// firehosePrincipal is the service as trust policies name it.
+const firehosePrincipal = "firehose.amazonaws.com"
+
 // assumable tells which roles trust the service.
 type assumable struct{ directory *iam.Directory }
 
@@ -125,11 +128,7 @@ func (a assumable) Assumable(arn string) error {
 	if !ok {
 		return errors.New("there is no such role")
 	}
-	return iam.EvaluateTrust(iam.Request{
-		Principal: api.Principal{AccountID: role.Account, ARN: "firehose.amazonaws.com", Type: "Service"},
-		Action:    "sts:AssumeRole", Resource: role.ARN(), ResourceAccount: role.Account,
-		Values: func() map[string][]string { return nil },
-	}, nil, role.TrustPolicy()).Err()
+	return trusts(role, firehosePrincipal)
 }
 
 // deliveryAccess is what the pipeline asks about delivery streams.
@@ -145,7 +144,7 @@ func (d deliveryAccess) FurtherActions(call *api.Call, in api.Shape) []wire.Acti
 	}
 	for _, r := range roles {
 		actions = append(actions, wire.Action{Name: "iam:PassRole", Resource: r.ARN, Account: r.Account,
-			Values: map[string][]string{"iam:PassedToService": {"firehose.amazonaws.com"}}})
+			Values: map[string][]string{"iam:PassedToService": {firehosePrincipal}}})
 	}
 	return actions
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"net/http"
@@ -12,12 +13,17 @@ import (
 	"github.com/millrace/millrace/internal/objects"
 )
 
-// roleAccess holds what deliveries do to what their roles may do.
+// roleAccess holds what deliveries and applications do to what their roles may do.
 type roleAccess struct {
 	directory *iam.Directory
 	buckets   *objects.Embedded
 	// own says that objects go to buckets, whose owners are known here.
 	own bool
+	// session names what acts: "delivery" if empty.
+	session string
+	// service, if set, must be trusted by the role at each use: it was not asked
+	// when the role was named.
+	service string
 }
 
 // may asks the policies of a role. account owns the resource; empty is the
@@ -27,13 +33,28 @@ func (a roleAccess) may(role, action, resource, account string) iam.Decision {
 	if !ok {
 		return iam.Decision{Reason: "role " + role + " does not exist"}
 	}
+	if a.service != "" {
+		if err := trusts(r, a.service); err != nil {
+			return iam.Decision{Reason: "role " + role + " does not trust " + a.service}
+		}
+	}
+	session := cmp.Or(a.session, "delivery")
 	return iam.Evaluate(iam.Request{
 		Principal: api.Principal{
-			AccountID: r.Account, ARN: "arn:aws:sts::" + r.Account + ":assumed-role/" + r.Name + "/delivery", Type: "AssumedRole", SessionIssuer: r.ARN(), UserID: r.ID + ":delivery",
+			AccountID: r.Account, ARN: "arn:aws:sts::" + r.Account + ":assumed-role/" + r.Name + "/" + session, Type: "AssumedRole", SessionIssuer: r.ARN(), UserID: r.ID + ":" + session,
 		},
 		Action: action, Resource: resource, ResourceAccount: account,
 		Values: func() map[string][]string { return nil },
 	}, r.IdentityPolicies(), nil)
+}
+
+// trusts is nil if a service may assume a role.
+func trusts(role *iam.Role, service string) error {
+	return iam.EvaluateTrust(iam.Request{
+		Principal: api.Principal{AccountID: role.Account, ARN: service, Type: "Service"},
+		Action:    "sts:AssumeRole", Resource: role.ARN(), ResourceAccount: role.Account,
+		Values: func() map[string][]string { return nil },
+	}, nil, role.TrustPolicy()).Err()
 }
 
 // invoker runs functions as a role.

@@ -152,6 +152,13 @@ func (r *Reader) Tail(number uint32) (next uint64, changed <-chan struct{}) {
 	return uint64(index), changed
 }
 
+// Admit counts one read of a shard against its quotas, as a GetRecords call does,
+// and tells whether it is within them. Read itself counts nothing.
+func (r *Reader) Admit(number uint32) bool {
+	_, sh, err := r.shard(number)
+	return err != nil || r.s.quota.Read(uint64(sh.log))
+}
+
 // SequenceNumber is the number of a record on the wire; arrival is in
 // milliseconds since 1970. Empty if the shard is not there any more.
 func (r *Reader) SequenceNumber(number uint32, index uint64, arrival int64) string {
