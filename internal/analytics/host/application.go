@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/internal/analytics/app"
+	"github.com/millrace/millrace/internal/analytics/plan"
 	"github.com/millrace/millrace/internal/analytics/run"
 )
 
@@ -22,6 +23,8 @@ const (
 	retryLast  = 5 * time.Second
 	// tellAgain is how long what is told of a part keeps it from being told again.
 	tellAgain = time.Minute
+	// maxProblem bounds what is told, in bytes: a function's answer may be in it.
+	maxProblem = 1 << 10
 	// sampleEvery is how often what has no event of its own is measured.
 	sampleEvery = time.Second
 	// kpuMemory is what the service counts as the memory of one unit, in bytes.
@@ -68,12 +71,8 @@ type telling struct {
 	at   time.Time
 }
 
-// open compiles an application and brings it to its checkpoint.
-func (h *Host) open(a *app.Application) (*application, error) {
-	program, err := a.Compile()
-	if err != nil {
-		return nil, err
-	}
+// open brings an application to its checkpoint.
+func (h *Host) open(a *app.Application, program *plan.Program) (*application, error) {
 	m := h.o.Metrics
 	r := &application{h: h, a: a, series: m.Series(a.Account, a.Region, a.Name, "", ""), done: make(chan struct{}),
 		chunks: make(chan *chunk, chunkQueue), held: make(chan struct{}, pagesHeld), changed: true,
@@ -153,6 +152,9 @@ func (r *application) stop() { r.cancel() }
 // problem remembers, and tells, what keeps a part from working; an empty text
 // says that it works.
 func (r *application) problem(part, id, code, text string) {
+	if len(text) > maxProblem {
+		text = strings.ToValidUTF8(text[:maxProblem], "") + " …"
+	}
 	now := r.h.o.Now()
 	r.mu.Lock()
 	old, had := r.problems[part]

@@ -219,10 +219,15 @@ func (h *Host) Update(ctx context.Context, a *app.Application) error {
 }
 
 func (h *Host) replace(ctx context.Context, a *app.Application) error {
+	// What cannot be run leaves alone what runs.
+	program, err := a.Compile()
+	if err != nil {
+		return err
+	}
 	if err := h.Stop(ctx, a.ID); err != nil {
 		return err
 	}
-	run, err := h.open(a)
+	run, err := h.open(a, program)
 	if err != nil {
 		return err
 	}

@@ -33,6 +33,7 @@ type log struct {
 	changed   chan struct{}
 	resharded chan struct{}
 	gone      chan struct{}
+	perPage   int
 }
 
 func newLog(id uint64, shards int) *log {
@@ -87,7 +88,7 @@ func (l *log) Read(_ context.Context, shard uint32, from uint64, _ int) (*Page, 
 	defer l.mu.Unlock()
 	all := l.records[shard]
 	p := &Page{Next: from, Tail: uint64(len(all) + 1)}
-	for int(p.Next) <= len(all) && len(p.Records) < 7 {
+	for int(p.Next) <= len(all) && len(p.Records) < max(l.perPage, 7) {
 		p.Records = append(p.Records, all[p.Next-1])
 		p.Next++
 	}
@@ -114,9 +115,20 @@ type sinkhole struct {
 	mu     sync.Mutex
 	rows   []string
 	refuse func() bool
+	gate   chan struct{} // if set, a write waits until it is closed
 }
 
-func (s *sinkhole) Write(_ context.Context, rows [][]byte) error {
+func (s *sinkhole) Write(ctx context.Context, rows [][]byte) error {
+	s.mu.Lock()
+	gate := s.gate
+	s.mu.Unlock()
+	if gate != nil {
+		select {
+		case <-gate:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.refuse != nil && s.refuse() {
@@ -137,10 +149,44 @@ func (s *sinkhole) taken() []string {
 type rig struct {
 	source *log
 	to     *sinkhole
+	others map[string]Destination // by ARN
 	files  vfs.FS
 	object string
 	told   []string
 	mu     sync.Mutex
+	invoke func(ctx context.Context, r app.Resource, payload []byte) ([]byte, error)
+	sums   measured
+}
+
+// measured adds up samples, by flow, id and name.
+type measured struct {
+	mu   sync.Mutex
+	sums map[string]float64
+}
+
+func (m *measured) Series(_, _, _ string, flow Flow, id string) Series {
+	return measuring{m, string(flow) + " " + id + " "}
+}
+func (m *measured) Drop(string, string, string) {}
+
+type measuring struct {
+	m    *measured
+	name string
+}
+
+func (s measuring) Add(m Metric, v float64) {
+	s.m.mu.Lock()
+	defer s.m.mu.Unlock()
+	if s.m.sums == nil {
+		s.m.sums = map[string]float64{}
+	}
+	s.m.sums[s.name+string(m)] += v
+}
+
+func (m *measured) sum(name string) float64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.sums[name]
 }
 
 func (r *rig) open(t *testing.T, change func(*Options)) *Host {
@@ -153,7 +199,12 @@ func (r *rig) open(t *testing.T, change func(*Options)) *Host {
 			}
 			return r.source, nil
 		},
-		OpenDestination: func(context.Context, *app.Application, app.Resource) (Destination, error) { return r.to, nil },
+		OpenDestination: func(_ context.Context, _ *app.Application, res app.Resource) (Destination, error) {
+			if to := r.others[res.ARN]; to != nil {
+				return to, nil
+			}
+			return r.to, nil
+		},
 		OpenObject: func(context.Context, *app.Application, app.Reference) (io.ReadCloser, error) {
 			r.mu.Lock()
 			defer r.mu.Unlock()
@@ -167,7 +218,12 @@ func (r *rig) open(t *testing.T, change func(*Options)) *Host {
 			defer r.mu.Unlock()
 			r.told = append(r.told, id+" "+code+" "+text)
 		},
-		Files: r.files, CheckpointEvery: 10 * time.Second,
+		Files: r.files, CheckpointEvery: 10 * time.Second, Metrics: &r.sums,
+	}
+	if r.invoke != nil {
+		o.Invoke = func(ctx context.Context, _ *app.Application, f app.Resource, payload []byte) ([]byte, error) {
+			return r.invoke(ctx, f, payload)
+		}
 	}
 	if change != nil {
 		change(&o)
