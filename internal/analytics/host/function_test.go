@@ -172,7 +172,6 @@ func TestCallsForRows(t *testing.T) {
 		if err := h.Start(t.Context(), a); err != nil {
 			t.Fatal(err)
 		}
-		r.source.perPage = 5000
 		settle(time.Minute)
 		f.calls, f.at = nil, nil
 		for i := range 100 {

@@ -34,6 +34,7 @@ type log struct {
 	resharded chan struct{}
 	gone      chan struct{}
 	perPage   int
+	removed   bool
 }
 
 func newLog(id uint64, shards int) *log {
@@ -67,10 +68,42 @@ func (l *log) split(shard uint32) {
 	l.changed = make(chan struct{})
 }
 
+// remove deletes the stream.
+func (l *log) remove() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.removed = true
+	close(l.gone)
+}
+
+func (l *log) isRemoved() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.removed
+}
+
+// expire takes a shard away, or the first records of one that stays.
+func (l *log) expire(shard uint32, records int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if records < 0 {
+		l.shards = slices.DeleteFunc(l.shards, func(s Shard) bool { return s.Number == shard })
+		return
+	}
+	for i := range records {
+		l.records[shard][i].Index = 0
+	}
+}
+
+var errNoStream = errors.New("no such stream")
+
 func (l *log) ID() uint64 { return l.id }
 func (l *log) Shards() ([]Shard, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.removed {
+		return nil, errNoStream
+	}
 	return slices.Clone(l.shards), nil
 }
 func (l *log) At(_ context.Context, shard uint32, at time.Time) (uint64, error) {
@@ -87,7 +120,14 @@ func (l *log) Read(_ context.Context, shard uint32, from uint64, _ int) (*Page, 
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	all := l.records[shard]
-	p := &Page{Next: from, Tail: uint64(len(all) + 1)}
+	if l.removed || !slices.ContainsFunc(l.shards, func(s Shard) bool { return s.Number == shard }) {
+		return nil, errNoStream
+	}
+	p := &Page{First: from, Next: from, Tail: uint64(len(all) + 1)}
+	for int(p.Next) <= len(all) && all[p.Next-1].Index == 0 {
+		p.Next++ // expired
+		p.First = p.Next
+	}
 	for int(p.Next) <= len(all) && len(p.Records) < max(l.perPage, 7) {
 		p.Records = append(p.Records, all[p.Next-1])
 		p.Next++
@@ -194,8 +234,8 @@ func (r *rig) open(t *testing.T, change func(*Options)) *Host {
 		OpenSource: func(context.Context, *app.Application, app.Resource) (Source, error) {
 			r.mu.Lock()
 			defer r.mu.Unlock()
-			if r.source == nil {
-				return nil, errors.New("no such stream")
+			if r.source == nil || r.source.isRemoved() {
+				return nil, errNoStream
 			}
 			return r.source, nil
 		},
