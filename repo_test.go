@@ -128,6 +128,7 @@ var imports = []struct{ from, to, why string }{
 	{"internal/analytics/host", "internal/vfs", "checkpoints are files"},
 	{"internal/analytics/discover", "internal/analytics/sql", "columns have types"},
 	{"internal/analytics/discover", "internal/analytics/run", "a schema is what records are read with"},
+	{"internal/analytics/flink", "internal/analytics/...", "whole applications are translated"},
 	{"internal/cli", "internal/analytics/...", "programs can be checked and run without a server"},
 	{"internal/analytics/run", "internal/analytics/sql", "plans speak in types of the language"},
 	{"internal/analytics", "internal/analytics/...", "the service checks programs and hands applications on"},

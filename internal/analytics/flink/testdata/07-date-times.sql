@@ -1,0 +1,10 @@
+-- input SOURCE_SQL_STREAM_001: EVENT_TIME VARCHAR(24); TICKER VARCHAR(4)
+-- output DESTINATION_SQL_STREAM to arn:aws:kinesis:us-east-1:000000000000:stream/results
+CREATE OR REPLACE STREAM "DESTINATION_SQL_STREAM" (ticker VARCHAR(4), event_time TIMESTAMP, five_minutes_before TIMESTAMP, event_unix BIGINT, event_text VARCHAR(50), event_second INTEGER);
+CREATE OR REPLACE PUMP "STREAM_PUMP" AS INSERT INTO "DESTINATION_SQL_STREAM"
+SELECT STREAM ticker, TO_TIMESTAMP(UNIX_TIMESTAMP(CHAR_TO_TIMESTAMP('yyyy-MM-dd HH:mm:ss', event_time))),
+  CHAR_TO_TIMESTAMP('yyyy-MM-dd HH:mm:ss', event_time) - INTERVAL '5' MINUTE,
+  UNIX_TIMESTAMP(CHAR_TO_TIMESTAMP('yyyy-MM-dd HH:mm:ss', event_time)),
+  TIMESTAMP_TO_CHAR('yyyy-MM-dd HH:mm:ss', CHAR_TO_TIMESTAMP('yyyy-MM-dd HH:mm:ss', event_time)),
+  EXTRACT(SECOND FROM CHAR_TO_TIMESTAMP('yyyy-MM-dd HH:mm:ss', event_time))
+FROM "SOURCE_SQL_STREAM_001";
