@@ -142,6 +142,11 @@ CREATE PUMP Q AS INSERT INTO "SUMS" SELECT STREAM COUNT(*), SUM(CAST("V" AS BIGI
 				if want := fmt.Sprintf("{\"N\":%d,\"S\":%d,\"LEAST\":0,\"MOST\":%d}\n", n, n*(n-1)/2, n-1); !slices.Equal(sums.taken(), []string{want}) {
 					t.Errorf("the window is %q, want %q", sums.taken(), want)
 				}
+				for _, told := range r.told {
+					if strings.Contains(told, "damaged") {
+						t.Error(told)
+					}
+				}
 				seen := map[string]bool{}
 				for _, row := range r.to.taken() {
 					seen[row] = true
@@ -151,6 +156,25 @@ CREATE PUMP Q AS INSERT INTO "SUMS" SELECT STREAM COUNT(*), SUM(CAST("V" AS BIGI
 				}
 			})
 		})
+	}
+}
+
+// A checkpoint whose rows were lost is none, however late that shows.
+func TestACheckpointWhoseRowsAreLost(t *testing.T) {
+	memory := vfs.NewMemory()
+	h := &Host{o: Options{Files: memory}}
+	w, err := h.write("a", places{Run: 1}, func(io.Writer) error { return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := newBarrier(2)
+	b.pass(true)
+	b.pass(false)
+	if err := h.complete("a", w, b, nil); !errors.Is(err, errLost) {
+		t.Error(err)
+	}
+	if left, err := memory.ReadDir("."); len(left) != 0 || err != nil {
+		t.Errorf("%v, %v are left of it", left, err)
 	}
 }
 

@@ -509,5 +509,20 @@ func TestADestinationThatStaysAway(t *testing.T) {
 		if took := time.Since(before); took > 10*time.Second {
 			t.Errorf("the end took %v", took)
 		}
+		// When it is back, every row comes.
+		r.to.mu.Lock()
+		r.to.refuse = nil
+		r.to.mu.Unlock()
+		h = r.open(t, nil)
+		if err := h.Start(t.Context(), a); err != nil {
+			t.Fatal(err)
+		}
+		settle(time.Minute)
+		if got := r.to.taken(); len(got) != 2*most {
+			t.Errorf("%d rows of %d", len(got), 2*most)
+		}
+		if err := h.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 	})
 }

@@ -67,6 +67,13 @@ func TestASourceIsDeletedAndMadeAnew(t *testing.T) {
 			if s := h.Status(a.ID); s.Problem != "" || s.MillisBehindLatest != 0 {
 				t.Errorf("%+v", s)
 			}
+			if err := h.Stop(t.Context(), a.ID); err != nil {
+				t.Fatal(err)
+			}
+			if err := h.Start(t.Context(), a); err != nil {
+				t.Fatal(err)
+			}
+			settle(time.Minute)
 			if err := h.Close(t.Context()); err != nil {
 				t.Fatal(err)
 			}
