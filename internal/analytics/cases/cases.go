@@ -91,6 +91,11 @@ type Options struct {
 	// Resume stops the program behind every insert, and has another go on from its
 	// snapshot.
 	Resume bool
+	// Kill has every insert done twice: once, and again by another program that goes
+	// on from the snapshot before. What the first one put out is forgotten.
+	Kill bool
+	// Workers is how many goroutines share the work; see run.Options.
+	Workers int
 }
 
 // Run runs a case. The error says in what the result differs from what is
@@ -180,17 +185,13 @@ func (c *Case) rows(o Options) (map[string][]map[string]any, error) {
 	}
 	clock := c.start()
 	got := map[string][]map[string]any{}
-	app, err := c.open(program, &clock, tables, got)
+	app, err := c.open(program, o, &clock, tables, got)
 	if err != nil {
 		return nil, err
 	}
 	app.Start()
-	resume := func() error {
-		if !o.Resume {
-			return nil
-		}
-		snapshot := app.Snapshot(nil)
-		if app, err = c.open(program, &clock, tables, got); err != nil {
+	resume := func(snapshot []byte) error {
+		if app, err = c.open(program, o, &clock, tables, got); err != nil {
 			return err
 		}
 		kept, err := app.Restore(snapshot)
@@ -208,20 +209,10 @@ func (c *Case) rows(o Options) (map[string][]map[string]any, error) {
 		}
 		return nil
 	}
-	next := make([]int, len(c.Inputs))
-	for {
-		best := -1
-		for i, in := range c.Inputs {
-			if next[i] < len(in.Rows) && (best < 0 || in.Rows[next[i]].At.Before(c.Inputs[best].Rows[next[best]].At)) {
-				best = i
-			}
-		}
-		if best < 0 {
-			break
-		}
+	insert := func(best int, next []int) error {
 		in := c.Inputs[best]
 		if err := advance(in.Rows[next[best]].At); err != nil {
-			return nil, err
+			return err
 		}
 		rows := run.NewRows(append(slices.Clone(catalog.Sources[best].Columns), plan.HiddenColumns...))
 		for n := 0; n < max(o.Batch, 1) && next[best] < len(in.Rows) && (n == 0 || c.uninterrupted(best, next)); n++ {
@@ -239,11 +230,44 @@ func (c *Case) rows(o Options) (map[string][]map[string]any, error) {
 		}
 		if rows.Len() > 0 {
 			if err := app.Insert(in.Stream, rows.Batch()); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	next := make([]int, len(c.Inputs))
+	for {
+		best := -1
+		for i, in := range c.Inputs {
+			if next[i] < len(in.Rows) && (best < 0 || in.Rows[next[i]].At.Before(c.Inputs[best].Rows[next[best]].At)) {
+				best = i
+			}
+		}
+		if best < 0 {
+			break
+		}
+		if o.Kill {
+			snapshot, before := app.Snapshot(nil), map[string]int{}
+			for name, rows := range got {
+				before[name] = len(rows)
+			}
+			if err := insert(best, slices.Clone(next)); err != nil {
+				return nil, err
+			}
+			for name := range got {
+				got[name] = got[name][:before[name]]
+			}
+			if err := resume(snapshot); err != nil {
 				return nil, err
 			}
 		}
-		if err := resume(); err != nil {
+		if err := insert(best, next); err != nil {
 			return nil, err
+		}
+		if o.Resume {
+			if err := resume(app.Snapshot(nil)); err != nil {
+				return nil, err
+			}
 		}
 	}
 	if err := advance(c.AdvanceTo); err != nil {
@@ -253,8 +277,8 @@ func (c *Case) rows(o Options) (map[string][]map[string]any, error) {
 }
 
 // open makes the application, whose rows go to got.
-func (c *Case) open(program *plan.Program, clock *time.Time, tables map[string]*run.Rows, got map[string][]map[string]any) (*run.Application, error) {
-	app := run.New(program, run.Options{Now: func() time.Time { return *clock }, Seed: 1})
+func (c *Case) open(program *plan.Program, o Options, clock *time.Time, tables map[string]*run.Rows, got map[string][]map[string]any) (*run.Application, error) {
+	app := run.New(program, run.Options{Now: func() time.Time { return *clock }, Seed: 1, Workers: o.Workers})
 	for name, rows := range tables {
 		if err := app.SetTable(name, rows); err != nil {
 			return nil, err

@@ -1,8 +1,10 @@
 package run
 
 import (
+	"cmp"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/millrace/millrace/internal/analytics/plan"
@@ -36,7 +38,11 @@ type Application struct {
 	parts   []*part
 	meters  []*meter
 	workers *crew
-	started bool
+	// contexts are those of the workers, beside x.
+	contexts []*context
+	working  bool // operators are at work
+	failures []failedRow
+	started  bool
 }
 
 // stream is a running in-application stream.
@@ -119,7 +125,8 @@ func New(program *plan.Program, o Options) *Application {
 			report: func(b *Batch, columns []plan.ColumnInfo, row int32, f failure) {
 				a.errorRow(f, b.Time[row], hex.EncodeToString(AppendJSON(nil, columns, b, row)), &name)
 			},
-			scans: func(s *plan.Stream, to sink) { a.streams[s].readers = append(a.streams[s].readers, to) },
+			refuse: func(f failure, rowtime int64, data string) { a.errorRow(f, rowtime, data, &name) },
+			scans:  func(s *plan.Stream, to sink) { a.streams[s].readers = append(a.streams[s].readers, to) },
 		}
 		c.build(p.Root, to)
 	}
@@ -250,8 +257,7 @@ func (a *Application) Insert(name string, b *Batch) error {
 		}
 		low = b.Time[i]
 	}
-	s.insert(b)
-	return nil
+	return a.run(func() { s.insert(b) })
 }
 
 // Advance promises that no row of an input stream will be older than t.
@@ -260,7 +266,22 @@ func (a *Application) Advance(name string, t int64) error {
 	if s == nil || !s.plan.Source {
 		return fmt.Errorf("there is no input stream %s", sql.Quote(name))
 	}
-	s.bound(t)
+	return a.run(func() { s.bound(t) })
+}
+
+// run has operators work. What rows fail for is put out in the end, in order of
+// the rows' time: operators come one after the other for a whole batch, and that
+// should not show. Failures of one instant are in no particular order.
+func (a *Application) run(work func()) error {
+	a.working = true
+	defer func() { a.working = false }()
+	work()
+	slices.SortStableFunc(a.failures, func(f, g failedRow) int { return cmp.Compare(f.rowtime, g.rowtime) })
+	for _, f := range a.failures {
+		a.putError(f)
+	}
+	clear(a.failures)
+	a.failures = a.failures[:0]
 	return nil
 }
 
@@ -381,20 +402,36 @@ func (c *checked) rows(b *Batch) {
 
 func (c *checked) bound(at int64) { c.next.bound(at) }
 
+// failedRow is a row of the error stream.
+type failedRow struct {
+	failure
+	rowtime int64
+	data    string
+	pump    *string
+}
+
 // errorRow inserts a row into the error stream.
 func (a *Application) errorRow(f failure, rowtime int64, data string, pump *string) {
 	if len(a.errors.taps) == 0 {
 		return
 	}
+	if row := (failedRow{f, rowtime, data, pump}); a.working {
+		a.failures = append(a.failures, row)
+	} else {
+		a.putError(row)
+	}
+}
+
+func (a *Application) putError(f failedRow) {
 	now := a.options.Now().UnixMilli()
 	t := newTable(ErrorColumns)
 	at := max(now, a.errors.high)
 	t.time = append(t.time, at)
 	name := plan.Value{Null: true}
-	if pump != nil {
-		name = plan.Value{S: *pump}
+	if f.pump != nil {
+		name = plan.Value{S: *f.pump}
 	}
-	for i, v := range []plan.Value{{I: now}, {S: "ERROR"}, {S: f.name}, {S: fit(f.message, ErrorColumns[3].Type)}, {I: rowtime}, {S: fit(data, ErrorColumns[5].Type)}, name} {
+	for i, v := range []plan.Value{{I: now}, {S: "ERROR"}, {S: f.name}, {S: fit(f.message, ErrorColumns[3].Type)}, {I: f.rowtime}, {S: fit(f.data, ErrorColumns[5].Type)}, name} {
 		t.cols[i].addValue(v)
 	}
 	a.errors.insert(t.batch())

@@ -20,3 +20,10 @@ func Resealed(raw []byte) []byte {
 	}
 	return out
 }
+
+// ForkRows sets how many rows a batch has that workers share, and returns what it
+// was.
+func ForkRows(n int) (before int) {
+	before, forkRows = forkRows, n
+	return before
+}

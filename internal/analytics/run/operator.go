@@ -23,6 +23,8 @@ type builder struct {
 	x   *context
 	// report is told about rows that failed.
 	report func(b *Batch, columns []plan.ColumnInfo, row int32, f failure)
+	// refuse is what report does, for a row whose data has been written out.
+	refuse func(f failure, rowtime int64, data string)
 	part   *part // nil while tables are read
 	scans  func(s *plan.Stream, to sink)
 	tables func(t *plan.Table, to sink) // this and values during the reading of tables only
@@ -52,23 +54,28 @@ func (c *builder) build(n plan.Node, to sink) {
 		if c.subquery != nil && c.matched(n, to) {
 			return
 		}
-		c.build(n.Input, &filter{c: c, cond: compile(n.Condition), columns: n.Input.Columns(), next: to})
+		c.chain(n, n.Input, to)
 	case *plan.Project:
-		p := &project{c: c, columns: n.Input.Columns(), next: to}
-		for _, e := range n.Exprs {
-			p.exprs = append(p.exprs, compile(e))
-		}
-		if n.Time != nil {
-			p.time = compile(n.Time)
-		}
-		c.build(n.Input, p)
+		c.chain(n, n.Input, to)
 	case *plan.Aggregate:
+		if f := c.forkAggregate(n, to); f != nil {
+			c.build(n.Input, f)
+			return
+		}
 		c.build(n.Input, keep(c, newAggregate(c, n, to)))
 	case *plan.Stagger:
 		c.build(n.Input, keep(c, newStagger(c, n, to)))
 	case *plan.Distinct:
+		if f := c.forkDistinct(n, to); f != nil {
+			c.build(n.Input, f)
+			return
+		}
 		c.build(n.Input, keep(c, &distinct{c: c, n: n, seen: newGroups(n.Columns()), next: to}))
 	case *plan.Windowed:
+		if f := c.forkWindowed(n, to); f != nil {
+			c.build(n.Input, f)
+			return
+		}
 		c.build(n.Input, keep(c, newWindowed(c, n, to)))
 	case *plan.Join:
 		j := keep(c, newJoin(c, n, to))
@@ -105,6 +112,33 @@ func (c *builder) build(n plan.Node, to sink) {
 	case *plan.TableFunction:
 		c.build(n.Input, newTableFunction(c, n, to))
 	}
+}
+
+// chain makes the operator of a node without state, or those of several.
+func (c *builder) chain(n, input plan.Node, to sink) {
+	if head, rest := c.slice(n, to); head != nil {
+		c.build(rest, head)
+		return
+	}
+	c.build(input, c.stateless(n, to))
+}
+
+// stateless makes a filter or a projection.
+func (c *builder) stateless(n plan.Node, to sink) sink {
+	switch n := n.(type) {
+	case *plan.Filter:
+		return &filter{c: c, cond: compile(n.Condition), columns: n.Input.Columns(), next: to}
+	case *plan.Project:
+		p := &project{c: c, columns: n.Input.Columns(), next: to}
+		for _, e := range n.Exprs {
+			p.exprs = append(p.exprs, compile(e))
+		}
+		if n.Time != nil {
+			p.time = compile(n.Time)
+		}
+		return p
+	}
+	panic("run: a node with state is no link of a chain")
 }
 
 // filter lets rows pass for which its condition is true.
@@ -493,9 +527,12 @@ func (s *sorter) rows(b *Batch) {
 		k := b.Cols[first].at(&s.keyType, i)
 		if !s.n.Table {
 			if s.kept.len() > 0 && !equalValues(k, s.key) {
-				if s.time == nil || s.n.Grouped {
-					s.flush(max(b.Time[i], s.kept.time[s.kept.len()-1]))
-				} else {
+				switch last := s.kept.time[s.kept.len()-1]; {
+				case s.n.Grouped:
+					s.flush(last) // the batch was complete with its window
+				case s.time == nil:
+					s.flush(max(b.Time[i], last))
+				default:
 					s.flush(s.due)
 				}
 			}

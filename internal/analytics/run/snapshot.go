@@ -201,6 +201,9 @@ func (a *Application) ReadSnapshot(r io.Reader, size int64) (kept []string, err 
 	}
 	d.end()
 	a.x.start, a.started = start, started
+	for _, x := range a.contexts {
+		x.start = start
+	}
 	for _, body := range bodies {
 		if body.part == nil {
 			d.skip()
