@@ -128,12 +128,12 @@ func (s *intSum) result(g int, _ int64) (plan.Value, error) {
 	if s.n[g] == 0 {
 		return plan.Value{Null: true}, nil
 	}
-	if s.over[g] != 0 {
-		return plan.Value{}, overflow(s.t)
-	}
 	v := s.sum[g]
 	if s.avg {
-		return plan.Value{I: v / s.n[g]}, nil
+		return plan.Value{I: meanOf(s.over[g], v, s.n[g])}, nil
+	}
+	if s.over[g] != 0 {
+		return plan.Value{}, overflow(s.t)
 	}
 	if isInteger(s.t.Kind) {
 		if low, high := intLimits(s.t.Kind); v < low || v > high {
@@ -181,14 +181,8 @@ func (s *floatSum) result(g int, _ int64) (plan.Value, error) {
 	if s.n[g] == 0 {
 		return plan.Value{Null: true}, nil
 	}
-	v := total(s.sum[g], s.lost[g])
-	if s.avg {
-		v /= float64(s.n[g])
-	}
-	if s.t.Kind == sql.KindReal {
-		v = float64(float32(v))
-	}
-	return plan.Value{F: v}, nil
+	v, err := floatResult(total(s.sum[g], s.lost[g]), s.n[g], s.avg, s.t)
+	return plan.Value{F: v}, err
 }
 
 // total is a compensated sum; infinities have no compensation.
@@ -340,12 +334,18 @@ type decayed struct {
 	n           int64
 }
 
-func (d *decayed) move(t int64, halfLife float64) {
-	if d.n > 0 && t != d.at {
-		f := math.Exp2(-float64(t-d.at) / halfLife)
-		d.sum *= f
-		d.weight *= f
+// fade is what becomes of a weight of one until t.
+func (d *decayed) fade(t int64, halfLife float64) float64 {
+	if d.n == 0 || t == d.at {
+		return 1
 	}
+	return math.Exp2(-float64(t-d.at) / halfLife)
+}
+
+func (d *decayed) move(t int64, halfLife float64) {
+	f := d.fade(t, halfLife)
+	d.sum *= f
+	d.weight *= f
 	d.at = t
 }
 

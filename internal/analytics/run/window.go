@@ -1,6 +1,8 @@
 package run
 
 import (
+	"math"
+
 	"github.com/millrace/millrace/internal/analytics/plan"
 	"github.com/millrace/millrace/internal/analytics/sql"
 )
@@ -442,18 +444,24 @@ const (
 
 // sumSlider is COUNT, SUM, AVG, variances and EXP_AVG.
 type sumSlider struct {
-	w    *plan.Window
-	kind sumKind
-	ring *ring // nil for COUNT(*)
-	n    int64 // rows, or values that are not null
-	i    int64
-	over int64
-	f    float64
-	lost float64
-	m    moments
-	d    decayed
-	seen map[distinctKey]int
-	left int // rows that have left since the sums were made anew
+	w     *plan.Window
+	kind  sumKind
+	ring  *ring // nil for COUNT(*)
+	n     int64 // rows, or values that are not null
+	i     int64
+	over  int64
+	f     float64
+	lost  float64
+	m     moments
+	d     decayed
+	times []int64 // of the values of EXP_AVG
+	seen  map[distinctKey]int
+	left  int // rows that have left since the sums were made anew
+	// mass is what the sums are made of: the squares' sum of a variance, the weights
+	// times the amounts of EXP_AVG. Where it has shrunk to a small part of its peak,
+	// taking values back has left mostly what rounding left, and the sums are made
+	// anew.
+	mass, peak float64
 }
 
 func (s *sumSlider) add(t int64) {
@@ -491,8 +499,14 @@ func (s *sumSlider) take(at int, t int64) {
 		s.f, s.lost = compensated(s.f, s.lost, s.ring.f[at])
 	case sumMoments:
 		s.m.add(s.ring.f[at])
+		s.peak = max(s.peak, s.m.m2)
 	case sumDecayed:
-		s.d.add(s.ring.f[at], t, float64(s.w.HalfLife))
+		x := s.ring.f[at]
+		faded := s.d.fade(t, float64(s.w.HalfLife))
+		s.d.add(x, t, float64(s.w.HalfLife))
+		s.mass = s.mass*faded + math.Abs(x)
+		s.peak = max(s.peak*faded, s.mass)
+		s.times = append(s.times, t)
 	}
 }
 
@@ -503,6 +517,9 @@ func (s *sumSlider) drop(t int64) {
 	}
 	if s.ring.isNull(0) {
 		return
+	}
+	if s.kind == sumDecayed {
+		s.times = s.times[1:]
 	}
 	if s.seen != nil {
 		k := keyOf(s.ring.at(0), s.ring.t)
@@ -532,24 +549,45 @@ func (s *sumSlider) drop(t int64) {
 		}
 	case sumMoments:
 		s.m.remove(s.ring.f[0])
+		s.mass = s.m.m2
 	case sumDecayed:
-		s.d.remove(s.ring.f[0], t, float64(s.w.HalfLife))
-		return
+		x := s.ring.f[0]
+		s.mass -= math.Abs(x) * math.Exp2(-float64(s.d.at-t)/float64(s.w.HalfLife))
+		s.d.remove(x, t, float64(s.w.HalfLife))
 	}
-	// What rounding left behind does not add up for ever.
-	if s.left++; s.left >= max(1024, 2*s.ring.n) && s.seen == nil {
+	// What rounding left behind does not add up for ever, and a sum that was too
+	// large is none any more.
+	if s.left++; s.left >= max(1024, 2*s.ring.n) || s.mass < s.peak*1e-4 || s.f-s.f != 0 {
 		s.anew()
 	}
 }
 
 // anew computes the sums from the rows that stay, all but the first.
 func (s *sumSlider) anew() {
-	s.left, s.n, s.f, s.lost, s.m = 0, 0, 0, 0, moments{}
-	for i := 1; i < s.ring.n; i++ {
-		if !s.ring.isNull(i) {
-			s.take(i, 0)
-		}
+	times := s.times
+	s.left, s.n, s.f, s.lost, s.m, s.d, s.mass, s.peak, s.times = 0, 0, 0, 0, moments{}, decayed{}, 0, 0, nil
+	var had map[distinctKey]bool
+	if s.seen != nil {
+		had = make(map[distinctKey]bool, len(s.seen))
 	}
+	for i := 1; i < s.ring.n; i++ {
+		if s.ring.isNull(i) {
+			continue
+		}
+		if had != nil {
+			k := keyOf(s.ring.at(i), s.ring.t)
+			if had[k] {
+				continue
+			}
+			had[k] = true
+		}
+		var t int64
+		if times != nil {
+			t, times = times[0], times[1:]
+		}
+		s.take(i, t)
+	}
+	s.mass = max(s.mass, s.peak)
 }
 
 func (s *sumSlider) result(_, _, v *plan.Value) error {
@@ -570,21 +608,16 @@ func (s *sumSlider) result(_, _, v *plan.Value) error {
 		*v = s.m.result(s.w.Func)
 		return nil
 	case sumFloats:
-		v.F = total(s.f, s.lost)
-		if s.w.Func == "avg" {
-			v.F /= float64(s.n)
-		}
-		if s.w.T.Kind == sql.KindReal {
-			v.F = float64(float32(v.F))
-		}
+		var err error
+		v.F, err = floatResult(total(s.f, s.lost), s.n, s.w.Func == "avg", s.w.T)
+		return err
+	}
+	if s.w.Func == "avg" {
+		v.I = meanOf(s.over, s.i, s.n)
 		return nil
 	}
 	if s.over != 0 {
 		return overflow(s.w.T)
-	}
-	if s.w.Func == "avg" {
-		v.I = s.i / s.n
-		return nil
 	}
 	if isInteger(s.w.T.Kind) {
 		if low, high := intLimits(s.w.T.Kind); s.i < low || s.i > high {
