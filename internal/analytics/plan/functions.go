@@ -471,6 +471,12 @@ func exactly(t, want sql.Type) bool {
 	return t.Kind == want.Kind
 }
 
+// filtered is a value where a condition is true, and else NULL, which aggregates
+// leave out.
+func filtered(condition, e Expr) Expr {
+	return &Case{Whens: []When{{condition, e}}, Else: &Const{Value{Null: true}, e.Type()}, T: e.Type()}
+}
+
 // aggregate binds the arguments of an aggregate with in, the binder of the rows
 // that are aggregated.
 func (b *binder) aggregate(e *sql.Call, in *binder) Agg {
@@ -482,8 +488,16 @@ func (b *binder) aggregate(e *sql.Call, in *binder) Agg {
 	case "SOME":
 		a.Func = "any"
 	}
+	var filter Expr
 	if e.Filter != nil {
-		b.fail(e.Filter, "use CASE inside the aggregate", "FILTER is not part of the dialect")
+		if !b.c.options.Extensions {
+			b.fail(e.Filter, "use CASE inside the aggregate, or turn on millrace's additions to the dialect", "FILTER is not part of the dialect")
+		}
+		switch name {
+		case "FIRST_VALUE", "LAST_VALUE", "LAG", "NTH_VALUE":
+			b.fail(e.Filter, "filter in a query in FROM", "%s does not go with FILTER", name)
+		}
+		filter = in.boolean(in.expr(e.Filter), e.Filter)
 	}
 	want := 1
 	switch name {
@@ -500,6 +514,9 @@ func (b *binder) aggregate(e *sql.Call, in *binder) Agg {
 			b.fail(e, "", "only COUNT takes *")
 		}
 		a.T = bigintType
+		if filter != nil {
+			a.Arg = filtered(filter, &Const{Value{I: 1}, integerType})
+		}
 		return a
 	}
 	if len(e.Args) != want {
@@ -508,7 +525,9 @@ func (b *binder) aggregate(e *sql.Call, in *binder) Agg {
 	if e.Distinct {
 		switch a.Func {
 		case "count":
-			b.fail(e, "use COUNT_DISTINCT_ITEMS_TUMBLING, or group by the value in a first step", "COUNT(DISTINCT …) is not part of the dialect")
+			if !b.c.options.Extensions {
+				b.fail(e, "use COUNT_DISTINCT_ITEMS_TUMBLING, group by the value in a first step, or turn on millrace's additions to the dialect", "COUNT(DISTINCT …) is not part of the dialect")
+			}
 		case "sum", "avg", "min", "max", "stddev_pop", "stddev_samp", "var_pop", "var_samp":
 		default:
 			b.fail(e, "", "%s does not go with DISTINCT", name)
@@ -518,6 +537,9 @@ func (b *binder) aggregate(e *sql.Call, in *binder) Agg {
 	t := a.Arg.Type()
 	if t.Kind == sql.KindNull {
 		a.Arg, t = &Const{Value{Null: true}, integerType}, integerType
+	}
+	if filter != nil {
+		a.Arg = filtered(filter, a.Arg)
 	}
 	switch a.Func {
 	case "count":

@@ -312,5 +312,6 @@ func walkSQL(e sql.Expr, visit func(sql.Expr) bool) {
 		all(e.Chars, e.Operand)
 	case *sql.Call:
 		all(e.Args...)
+		all(e.Filter)
 	}
 }

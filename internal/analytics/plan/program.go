@@ -14,7 +14,7 @@ import (
 // Options of a compilation.
 type Options struct {
 	// Extensions turns on what is not part of the dialect: WITH, LIMIT, QUALIFY,
-	// session windows, JSON functions, TRY_CAST.
+	// session windows, JSON functions, TRY_CAST, FILTER, COUNT(DISTINCT …).
 	Extensions bool
 	// Bound, if set, is told what each expression of the program means: a
 	// translation into another dialect needs types. An expression that is bound

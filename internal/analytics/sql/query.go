@@ -56,6 +56,9 @@ func (p *parser) intersections() Body {
 	left := p.queryFactor()
 	for p.accept("INTERSECT") {
 		s := &SetOperation{Op: "INTERSECT", All: p.accept("ALL"), Left: left}
+		if !s.All {
+			p.accept("DISTINCT")
+		}
 		s.Right = p.queryFactor()
 		s.node = p.from(start)
 		left = s
