@@ -575,6 +575,11 @@ func (r *frameRecords) saveRecord(e *encoder, i int) {
 			e.mark()
 		}
 	}
+	for _, s := range p.fs {
+		if s, ok := s.(stateful); ok {
+			s.save(e)
+		}
+	}
 }
 
 func (r *frameRecords) loadRecord(d *decoder, key []*Vector, _ int64) {
@@ -601,6 +606,11 @@ func (r *frameRecords) loadRecord(d *decoder, key []*Vector, _ int64) {
 		}
 		for _, s := range p.fs {
 			s.add(t)
+		}
+	}
+	for _, s := range p.fs {
+		if s, ok := s.(stateful); ok {
+			s.load(d)
 		}
 	}
 	f.parts = append(f.parts, p)
