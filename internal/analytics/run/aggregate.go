@@ -1,154 +1,6 @@
 package run
 
-import (
-	"hash/maphash"
-	"math"
-
-	"github.com/millrace/millrace/internal/analytics/plan"
-	"github.com/millrace/millrace/internal/analytics/sql"
-)
-
-// groups numbers distinct rows of keys: open addressing over numbers of groups,
-// whose keys are kept in columns.
-type groups struct {
-	columns []plan.ColumnInfo
-	keys    *table
-	hashes  []uint64
-	slots   []int32 // group number + 1
-	mask    uint64
-}
-
-var seed = maphash.MakeSeed()
-
-func newGroups(columns []plan.ColumnInfo) *groups {
-	g := &groups{columns: columns, keys: newTable(columns)}
-	g.slots, g.mask = make([]int32, 16), 15
-	return g
-}
-
-func (g *groups) len() int { return len(g.hashes) }
-
-func (g *groups) clear() {
-	g.keys.clear()
-	g.hashes = g.hashes[:0]
-	if len(g.slots) > 1<<12 {
-		g.slots, g.mask = make([]int32, 16), 15
-	} else {
-		clear(g.slots)
-	}
-}
-
-func mix(h, v uint64) uint64 {
-	h ^= v
-	h *= 0x9E3779B97F4A7C15
-	return h ^ h>>29
-}
-
-// hash is the hash of a row of keys.
-func hashRow(columns []plan.ColumnInfo, cols []*Vector, i int32) uint64 {
-	h := uint64(0x243F6A8885A308D3)
-	for k := range columns {
-		v := cols[k]
-		if v.null(i) {
-			h = mix(h, 0xA0761D6478BD642F)
-			continue
-		}
-		switch plan.ClassOf(columns[k].Type) {
-		case plan.ClassInt:
-			h = mix(h, uint64(v.I[i]))
-		case plan.ClassFloat:
-			f := v.F[i]
-			if f == 0 {
-				f = 0 // minus zero is zero
-			}
-			h = mix(h, math.Float64bits(f))
-		case plan.ClassString:
-			s := v.S[i]
-			if columns[k].Type.Kind == sql.KindChar {
-				s = trimRight(s)
-			}
-			h = mix(h, maphash.String(seed, s))
-		}
-	}
-	return h
-}
-
-// find is the number of a row's group; fresh if it is a new one.
-func (g *groups) find(cols []*Vector, i int32) (id int, fresh bool) {
-	h := hashRow(g.columns, cols, i)
-	for at := h & g.mask; ; at = (at + 1) & g.mask {
-		slot := g.slots[at]
-		if slot == 0 {
-			id = len(g.hashes)
-			g.slots[at] = int32(id + 1)
-			g.hashes = append(g.hashes, h)
-			g.keys.time = append(g.keys.time, 0)
-			for k, c := range g.keys.cols {
-				c.add(cols[k], i)
-			}
-			if len(g.hashes)*4 > len(g.slots)*3 {
-				g.grow()
-			}
-			return id, true
-		}
-		if g.hashes[slot-1] == h && g.same(int(slot-1), cols, i) {
-			return int(slot - 1), false
-		}
-	}
-}
-
-// look is find without making a group; -1 if there is none.
-func (g *groups) look(cols []*Vector, i int32) int {
-	h := hashRow(g.columns, cols, i)
-	for at := h & g.mask; ; at = (at + 1) & g.mask {
-		slot := g.slots[at]
-		if slot == 0 {
-			return -1
-		}
-		if g.hashes[slot-1] == h && g.same(int(slot-1), cols, i) {
-			return int(slot - 1)
-		}
-	}
-}
-
-func (g *groups) same(id int, cols []*Vector, i int32) bool {
-	for k := range g.columns {
-		mine, v := &g.keys.cols[k].Vector, cols[k]
-		if a, b := mine.null(int32(id)), v.null(i); a || b {
-			if a != b {
-				return false
-			}
-			continue
-		}
-		switch plan.ClassOf(g.columns[k].Type) {
-		case plan.ClassInt:
-			if mine.I[id] != v.I[i] {
-				return false
-			}
-		case plan.ClassFloat:
-			if mine.F[id] != v.F[i] && !(mine.F[id] != mine.F[id] && v.F[i] != v.F[i]) {
-				return false
-			}
-		case plan.ClassString:
-			if mine.S[id] != v.S[i] && (g.columns[k].Type.Kind != sql.KindChar || trimRight(mine.S[id]) != trimRight(v.S[i])) {
-				return false
-			}
-		}
-	}
-	return true
-}
-
-func (g *groups) grow() {
-	g.slots = make([]int32, len(g.slots)*2)
-	g.mask = uint64(len(g.slots) - 1)
-	for id, h := range g.hashes {
-		at := h & g.mask
-		for g.slots[at] != 0 {
-			at = (at + 1) & g.mask
-		}
-		g.slots[at] = int32(id + 1)
-	}
-}
+import "github.com/millrace/millrace/internal/analytics/plan"
 
 // aggregate groups rows into tumbling windows.
 type aggregate struct {
@@ -164,7 +16,8 @@ type aggregate struct {
 	windowEnd int64
 	order     plan.Value // of the key that never goes back
 	vectors   []*Vector
-	ids       []int32
+	values    []*Vector
+	ids       []int32 // the group of each row of a batch
 	next      sink
 
 	// Where the groups are divided between several operators, ordered is set, and
@@ -190,18 +43,6 @@ func newAggregate(c *builder, n *plan.Aggregate, next sink) *aggregate {
 	return a
 }
 
-func newStates(aggs []plan.Agg) (args []eval, states []state) {
-	for _, agg := range aggs {
-		if agg.Arg == nil {
-			args = append(args, nil)
-		} else {
-			args = append(args, compile(agg.Arg))
-		}
-		states = append(states, newState(agg))
-	}
-	return args, states
-}
-
 func (a *aggregate) rows(b *Batch) {
 	x := a.c.x
 	x.begin(b.N)
@@ -209,12 +50,7 @@ func (a *aggregate) rows(b *Batch) {
 	for _, k := range a.keys {
 		a.vectors = append(a.vectors, k(x, b, b.Sel))
 	}
-	values := make([]*Vector, len(a.args))
-	for i, f := range a.args {
-		if f != nil {
-			values[i] = f(x, b, b.Sel)
-		}
-	}
+	a.values = evaluated(a.values, a.args, x, b)
 	sel := b.Sel
 	if len(x.fails) > 0 {
 		sel = x.good(b.Sel, nil)
@@ -222,9 +58,22 @@ func (a *aggregate) rows(b *Batch) {
 	}
 	for len(sel) > 0 {
 		n := a.segment(b, sel)
-		a.add(b, sel[:n], values)
+		a.add(b, sel[:n])
 		sel = sel[n:]
 	}
+}
+
+// evaluated computes the arguments of aggregates; nil where there is none.
+func evaluated(values []*Vector, args []eval, x *context, b *Batch) []*Vector {
+	values = values[:0]
+	for _, f := range args {
+		if f == nil {
+			values = append(values, nil)
+		} else {
+			values = append(values, f(x, b, b.Sel))
+		}
+	}
+	return values
 }
 
 // segment opens a window if none is, closes it if the next row is not its own,
@@ -265,11 +114,8 @@ func (a *aggregate) segment(b *Batch, sel []int32) int {
 }
 
 // add puts rows into their groups.
-func (a *aggregate) add(b *Batch, sel []int32, values []*Vector) {
-	if cap(a.ids) < b.N {
-		a.ids = make([]int32, b.N, b.N+b.N/4)
-	}
-	a.ids = a.ids[:b.N]
+func (a *aggregate) add(b *Batch, sel []int32) {
+	a.ids = sized(a.ids, b.N)
 	if len(a.keys) == 0 {
 		if a.groups.len() == 0 {
 			a.groups.find(nil, 0)
@@ -278,17 +124,14 @@ func (a *aggregate) add(b *Batch, sel []int32, values []*Vector) {
 			a.ids[i] = 0
 		}
 	} else {
-		for _, i := range sel {
-			id, _ := a.groups.find(a.vectors, i)
-			a.ids[i] = int32(id)
-		}
+		a.groups.findAll(a.vectors, sel, a.ids)
 	}
 	if a.ordered {
 		a.note(sel)
 	}
 	for i, s := range a.states {
 		s.grow(a.groups.len())
-		s.add(a.ids, sel, values[i], b.Time)
+		s.add(a.ids, sel, a.values[i], b.Time)
 	}
 }
 
@@ -387,150 +230,215 @@ func (c *builder) without(b *Batch, columns []plan.ColumnInfo, bad []int32, why 
 	return sel
 }
 
-// stagger has a window per key, which opens with the key's first row.
+// stagger has a window per key, which opens with the key's first row. A key is
+// forgotten with its window.
 type stagger struct {
 	c       *builder
 	n       *plan.Stagger
 	keys    []eval
 	keyCols []plan.ColumnInfo
 	args    []eval
+	states  []state
 	groups  *groups
-	windows []staggerWindow // by number of group
-	queue   []int32         // open windows by due time; sessions are checked again when they come up
+	due     []int64 // by number of group
+	queue   dueQueue
+	opened  int64 // windows that ever were
 	vectors []*Vector
+	values  []*Vector
+	ids     []int32
+	out     *table // results that have not been put out
+	bad     []int32
+	why     []error
 	next    sink
 }
 
-type staggerWindow struct {
-	open   bool
-	due    int64
-	states []state
-}
-
 func newStagger(c *builder, n *plan.Stagger, next sink) *stagger {
-	s := &stagger{c: c, n: n, next: next}
+	s := &stagger{c: c, n: n, next: next, out: newTable(n.Columns())}
 	for _, k := range n.Keys {
 		s.keys = append(s.keys, compile(k))
 		s.keyCols = append(s.keyCols, plan.ColumnInfo{Type: k.Type()})
 	}
 	s.groups = newGroups(s.keyCols)
-	s.args, _ = newStates(n.Aggs)
+	s.args, s.states = newStates(n.Aggs)
 	return s
 }
 
 func (s *stagger) rows(b *Batch) {
 	x := s.c.x
 	x.begin(b.N)
-	s.vectors = s.vectors[:0]
-	for _, k := range s.keys {
-		s.vectors = append(s.vectors, k(x, b, b.Sel))
-	}
-	values := make([]*Vector, len(s.args))
-	for i, f := range s.args {
-		if f != nil {
-			values[i] = f(x, b, b.Sel)
-		}
-	}
+	s.vectors = evaluated(s.vectors, s.keys, x, b)
+	s.values = evaluated(s.values, s.args, x, b)
 	sel := b.Sel
 	if len(x.fails) > 0 {
 		sel = x.good(b.Sel, nil)
 		s.c.reported(b, s.n.Input.Columns())
 	}
-	zeros := make([]int32, b.N)
+	s.ids = sized(s.ids, b.N)
+	from := 0
 	for at, i := range sel {
 		t := b.Time[i]
-		s.flush(t)
+		if len(s.queue) > 0 && s.queue[0].due <= t {
+			s.add(b, sel[from:at])
+			from = at
+			s.flush(t)
+		}
 		id, fresh := s.groups.find(s.vectors, i)
-		if fresh {
-			w := staggerWindow{}
-			_, w.states = newStates(s.n.Aggs)
-			for _, st := range w.states {
-				st.grow(1)
-			}
-			s.windows = append(s.windows, w)
+		s.ids[i] = int32(id)
+		switch {
+		case fresh:
+			s.due = grown(s.due, id+1)
+			s.due[id] = t + s.n.Length
+			s.queue.push(dueWindow{due: s.due[id], opened: s.opened, id: int32(id)})
+			s.opened++
+		case s.n.Session:
+			s.due[id] = t + s.n.Length
 		}
-		w := &s.windows[id]
-		if !w.open {
-			w.open, w.due = true, t+s.n.Length
-			s.queue = append(s.queue, int32(id))
-		} else if s.n.Session {
-			w.due = t + s.n.Length
-		}
-		for j, st := range w.states {
-			st.add(zeros, sel[at:at+1], values[j], b.Time)
-		}
+	}
+	s.add(b, sel[from:])
+	s.put()
+}
+
+// add puts rows into their windows.
+func (s *stagger) add(b *Batch, sel []int32) {
+	if len(sel) == 0 {
+		return
+	}
+	for i, st := range s.states {
+		st.grow(s.groups.len())
+		st.add(s.ids, sel, s.values[i], b.Time)
 	}
 }
 
 func (s *stagger) bound(t int64) {
 	s.flush(t)
+	s.put()
 	s.next.bound(t + 1) // what is open, or will be, is due later than now
 }
 
 func (s *stagger) end() { s.next.end() }
 
-// flush puts out the windows that are due at t.
+// flush closes the windows that are due at t, the one that was due first first.
 func (s *stagger) flush(t int64) {
-	for len(s.queue) > 0 {
-		id := s.queue[0]
-		w := &s.windows[id]
-		if s.n.Session && len(s.queue) > 1 {
-			// Sessions that went on have moved back in the order.
-			best := 0
-			for i, q := range s.queue {
-				if s.windows[q].due < s.windows[s.queue[best]].due {
-					best = i
-				}
-			}
-			s.queue[0], s.queue[best] = s.queue[best], s.queue[0]
-			id = s.queue[0]
-			w = &s.windows[id]
+	for len(s.queue) > 0 && s.queue[0].due <= t {
+		w := s.queue[0]
+		if s.due[w.id] > w.due {
+			// A session that went on is due later than it was when it was put here.
+			s.queue[0].due = s.due[w.id]
+			s.queue.down(0)
+			continue
 		}
-		if w.due > t {
-			return
+		s.queue.pop()
+		id := int(w.id)
+		s.out.time = append(s.out.time, w.due)
+		for k, key := range s.groups.keys.cols {
+			s.out.cols[k].show(&key.Vector, w.id)
 		}
-		s.queue = s.queue[1:]
-		out := &Batch{N: 1, Time: []int64{w.due}, Sel: all(1)}
-		for k := range s.keyCols {
-			c := newColumn(s.keyCols[k].Type)
-			c.addValue(s.groups.keys.cols[k].value(int(id)))
-			out.Cols = append(out.Cols, &c.Vector)
-		}
-		var bad []int32
-		var why []error
-		for i, st := range w.states {
-			c := newColumn(s.n.Aggs[i].T)
-			v, err := st.result(0, w.due)
+		for i, st := range s.states {
+			v, err := st.result(id, w.due)
 			if err != nil {
-				bad, why = append(bad, 0), append(why, err)
+				s.bad, s.why = append(s.bad, int32(s.out.len()-1)), append(s.why, err)
 				v = plan.Value{Null: true}
 			}
-			c.addValue(v)
-			out.Cols = append(out.Cols, &c.Vector)
-			st.reset()
-			st.grow(1)
+			s.out.cols[len(s.keyCols)+i].addValue(v)
+			st.wipe(id)
 		}
-		w.open = false
-		if len(bad) > 0 {
-			out.Sel = s.c.without(out, s.n.Columns(), bad, why)
-		}
-		if len(out.Sel) > 0 {
-			s.next.rows(out)
-		}
-		if len(s.queue) == 0 || len(s.windows) > 1024 && len(s.queue)*2 < len(s.windows) {
-			s.forget()
-		}
+		s.groups.remove(id)
+	}
+	if s.groups.sparse() {
+		s.compact()
 	}
 }
 
-// forget drops the keys that have no open window.
-func (s *stagger) forget() {
-	groups, windows, queue := newGroups(s.keyCols), []staggerWindow(nil), []int32(nil)
-	cols := s.groups.keys.batch().Cols
-	for _, id := range s.queue {
-		to, _ := groups.find(cols, id)
-		windows = append(windows, s.windows[id])
-		queue = append(queue, int32(to))
+// put hands the results on.
+func (s *stagger) put() {
+	if s.out.len() == 0 {
+		return
 	}
-	s.groups, s.windows, s.queue = groups, windows, queue
+	out := s.out.batch()
+	if len(s.bad) > 0 {
+		out.Sel = s.c.without(out, s.n.Columns(), s.bad, s.why)
+		s.bad, s.why = s.bad[:0], s.why[:0]
+	}
+	if len(out.Sel) > 0 {
+		s.next.rows(out)
+	}
+	s.out.clear()
+}
+
+// compact gives up the room of windows that are no more.
+func (s *stagger) compact() {
+	n := s.groups.len()
+	if s.groups.live() == n {
+		return
+	}
+	old := s.groups.compact()
+	s.due = picked(s.due, old)
+	for _, st := range s.states {
+		st.grow(n)
+		st.pick(old)
+	}
+	s.queue.renumber(n, old)
+}
+
+// dueQueue is a heap of windows: the one that is due first, and of those the one
+// that was opened first, is at the front.
+type dueQueue []dueWindow
+
+type dueWindow struct {
+	due    int64
+	opened int64 // number of the window in order of opening
+	id     int32
+}
+
+func (q dueQueue) less(i, j int) bool {
+	return q[i].due < q[j].due || q[i].due == q[j].due && q[i].opened < q[j].opened
+}
+
+func (q *dueQueue) push(w dueWindow) {
+	*q = append(*q, w)
+	h := *q
+	for i := len(h) - 1; i > 0; {
+		parent := (i - 1) / 2
+		if !h.less(i, parent) {
+			return
+		}
+		h[i], h[parent] = h[parent], h[i]
+		i = parent
+	}
+}
+
+func (q *dueQueue) pop() {
+	h := *q
+	last := len(h) - 1
+	h[0] = h[last]
+	*q = h[:last]
+	q.down(0)
+}
+
+func (q dueQueue) down(i int) {
+	for {
+		child := 2*i + 1
+		if child >= len(q) {
+			return
+		}
+		if child+1 < len(q) && q.less(child+1, child) {
+			child++
+		}
+		if !q.less(child, i) {
+			return
+		}
+		q[i], q[child] = q[child], q[i]
+		i = child
+	}
+}
+
+// renumber follows groups that got new numbers, which were below n.
+func (q dueQueue) renumber(n int, old []int32) {
+	fresh := make([]int32, n)
+	for id, was := range old {
+		fresh[was] = int32(id)
+	}
+	for i := range q {
+		q[i].id = fresh[q[i].id]
+	}
 }

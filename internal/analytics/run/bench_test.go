@@ -135,7 +135,7 @@ func benchmark(b *testing.B, program string, keys int, perMilli int64, warm int)
 		insert()
 	}
 	measured(b, batchRows, insert)
-	if out == 0 && b.N > 1000 {
+	if out == 0 && b.N > 1000 && program != "session" {
 		b.Fatal("nothing came out")
 	}
 }

@@ -34,42 +34,6 @@ func meanOf(over, sum, n int64) int64 {
 // before; so that what goes on from a snapshot gives the same bits, it is kept
 // beside the values it could be made from.
 
-func (s *sumSlider) save(e *encoder) {
-	switch s.kind {
-	case sumFloats:
-		e.floats([]float64{s.f, s.lost})
-	case sumMoments:
-		e.floats([]float64{s.m.mean, s.m.m2, s.mass, s.peak})
-	case sumDecayed:
-		e.floats([]float64{s.d.sum, s.d.weight, s.mass, s.peak})
-	default:
-		return
-	}
-	e.int(int64(s.left))
-}
-
-func (s *sumSlider) load(d *decoder) {
-	var kept []*float64
-	switch s.kind {
-	case sumFloats:
-		kept = []*float64{&s.f, &s.lost}
-	case sumMoments:
-		kept = []*float64{&s.m.mean, &s.m.m2, &s.mass, &s.peak}
-	case sumDecayed:
-		kept = []*float64{&s.d.sum, &s.d.weight, &s.mass, &s.peak}
-	default:
-		return
-	}
-	values := d.floats()
-	if len(values) != len(kept) {
-		panic(errDecode)
-	}
-	for i, v := range values {
-		*kept[i] = v
-	}
-	s.left = int(d.int())
-}
-
 // floatResult is the value of SUM or AVG of approximate numbers. What is not
 // finite has become too large: no value that is added is.
 func floatResult(v float64, n int64, avg bool, t sql.Type) (float64, error) {

@@ -2,6 +2,7 @@ package run
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -356,19 +357,41 @@ func (t *table) load(d *decoder) {
 	}
 }
 
-func (g *groups) save(e *encoder) { g.keys.save(e) }
+// Groups are saved without gaps in their numbers: compact comes first.
+func (g *groups) save(e *encoder) {
+	e.uint(uint64(g.n))
+	for i := range g.n {
+		g.saveKey(e, i)
+		e.mark()
+	}
+}
+
+func (g *groups) saveKey(e *encoder, i int) {
+	for _, c := range g.keys.cols {
+		e.value(c.value(i))
+	}
+}
 
 func (g *groups) load(d *decoder) {
 	g.clear()
-	kept := newTable(g.columns)
-	kept.load(d)
-	b := kept.batch()
-	for i := range b.N {
-		g.find(b.Cols, int32(i))
+	key := newTable(g.columns)
+	for range d.count() {
+		g.loadKey(d, key)
 	}
-	if g.len() != b.N {
+}
+
+// loadKey reads the key of a group that is not there yet; key is for its use.
+func (g *groups) loadKey(d *decoder, key *table) int {
+	key.clear()
+	for _, c := range key.cols {
+		c.addValue(d.value())
+	}
+	key.time = append(key.time, 0)
+	id, fresh := g.find(key.batch().Cols, 0)
+	if !fresh {
 		panic(errDecode)
 	}
+	return id
 }
 
 func (l *limit) save(e *encoder) { e.int(l.left) }
@@ -398,9 +421,7 @@ func (r *groupRecords) firsts() []int64               { return nil }
 func (r *groupRecords) keyColumns() []plan.ColumnInfo { return r.g.columns }
 
 func (r *groupRecords) saveRecord(e *encoder, i int) {
-	for _, c := range r.g.keys.cols {
-		e.value(c.value(i))
-	}
+	r.g.saveKey(e, i)
 }
 
 // loadRecord takes keys that are not there yet.
@@ -493,44 +514,35 @@ func (r *aggregateRecords) loadRecord(d *decoder, key []*Vector, first int64) {
 	}
 }
 
+// Windows are saved in the order in which they opened.
 func (s *stagger) save(e *encoder) {
-	s.groups.save(e)
-	for i := range s.windows {
-		w := &s.windows[i]
-		e.bool(w.open)
-		e.int(w.due)
-		for _, st := range w.states {
-			st.saveGroup(e, 0)
+	queue := slices.Clone(s.queue)
+	slices.SortFunc(queue, func(a, b dueWindow) int { return cmp.Compare(a.opened, b.opened) })
+	e.uint(uint64(len(queue)))
+	for _, w := range queue {
+		s.groups.saveKey(e, int(w.id))
+		e.int(s.due[w.id])
+		for _, st := range s.states {
+			st.saveGroup(e, int(w.id))
 		}
-		e.mark()
-	}
-	e.uint(uint64(len(s.queue)))
-	for _, id := range s.queue {
-		e.uint(uint64(id))
 		e.mark()
 	}
 }
 
 func (s *stagger) load(d *decoder) {
-	s.groups.load(d)
-	s.windows = nil
-	for range s.groups.len() {
-		w := staggerWindow{open: d.bool(), due: d.int()}
-		_, w.states = newStates(s.n.Aggs)
-		for _, st := range w.states {
+	s.groups.clear()
+	s.due, s.queue = s.due[:0], s.queue[:0]
+	key := newTable(s.keyCols)
+	for i := range d.count() {
+		id := s.groups.loadKey(d, key)
+		due := d.int()
+		s.due = append(s.due, due)
+		s.queue.push(dueWindow{due: due, opened: int64(i), id: int32(id)})
+		for _, st := range s.states {
 			st.loadGroup(d)
 		}
-		s.windows = append(s.windows, w)
 	}
-	n := d.count()
-	s.queue = make([]int32, 0, room(n))
-	for range n {
-		id := d.uint()
-		if id >= uint64(len(s.windows)) {
-			panic(errDecode)
-		}
-		s.queue = append(s.queue, int32(id))
-	}
+	s.opened = int64(len(s.due))
 }
 
 func (w *windowed) save(e *encoder) { saveDivided(e, []*windowed{w}) }
@@ -542,6 +554,7 @@ func (w *windowed) loadHead(d *decoder) { w.swept = d.int() }
 func (w *windowed) lists() []recordList {
 	var list []recordList
 	for _, f := range w.frames {
+		f.compact()
 		list = append(list, &frameRecords{f})
 	}
 	return list
@@ -558,27 +571,27 @@ func (r *frameRecords) weight() int {
 	rows := 0
 	step := len(r.f.parts)/64 + 1 // some stand for all
 	for i := 0; i < len(r.f.parts); i += step {
-		rows += len(r.f.parts[i].time)
+		rows += r.f.parts[i].n
 	}
 	return 16 + rows*step/len(r.f.parts)*8*(1+len(r.f.args))
 }
 
 func (r *frameRecords) saveRecord(e *encoder, i int) {
-	for _, c := range r.f.groups.keys.cols {
-		e.value(c.value(i))
-	}
+	r.f.groups.saveKey(e, i)
 	p := r.f.parts[i]
-	e.times(p.time)
-	for _, r := range p.args {
-		for k := range p.time {
-			e.value(r.at(k))
+	times := make([]int64, p.n)
+	for k := range times {
+		times[k] = p.time[p.place(k)]
+	}
+	e.times(times)
+	for a := range p.args {
+		for k := range p.n {
+			e.value(p.args[a].at(r.f.args[a].class, p.place(k)))
 			e.mark()
 		}
 	}
-	for _, s := range p.fs {
-		if s, ok := s.(stateful); ok {
-			s.save(e)
-		}
+	for k := range p.sums {
+		p.sums[k].save(e, r.f.sums[k].kind)
 	}
 }
 
@@ -599,19 +612,15 @@ func (r *frameRecords) loadRecord(d *decoder, key []*Vector, _ int64) {
 			values[k] = append(values[k], d.value())
 		}
 	}
+	row := make([]plan.Value, len(p.args))
 	for at, t := range times {
-		p.time = append(p.time, t)
-		for k, r := range p.args {
-			r.push(values[k][at])
+		for k := range row {
+			row[k] = values[k][at]
 		}
-		for _, s := range p.fs {
-			s.add(t)
-		}
+		p.pushValues(f, t, row)
 	}
-	for _, s := range p.fs {
-		if s, ok := s.(stateful); ok {
-			s.load(d)
-		}
+	for k := range p.sums {
+		p.sums[k].load(d, f.sums[k].kind)
 	}
 	f.parts = append(f.parts, p)
 }
@@ -804,23 +813,27 @@ func (s *countState) saveGroup(e *encoder, g int) { e.int(s.n[g]) }
 func (s *countState) loadGroup(d *decoder)        { s.n = append(s.n, d.int()) }
 
 func (s *intSum) saveGroup(e *encoder, g int) {
-	e.int(s.n[g])
-	e.int(s.sum[g])
-	e.int(s.over[g])
+	c := &s.cells[g]
+	e.int(c.n)
+	e.int(c.sum)
+	e.int(c.over)
 }
 
 func (s *intSum) loadGroup(d *decoder) {
-	s.n, s.sum, s.over = append(s.n, d.int()), append(s.sum, d.int()), append(s.over, d.int())
+	n, sum, over := d.int(), d.int(), d.int()
+	s.cells = append(s.cells, intCell{sum: sum, over: over, n: n})
 }
 
 func (s *floatSum) saveGroup(e *encoder, g int) {
-	e.int(s.n[g])
-	e.float(s.sum[g])
-	e.float(s.lost[g])
+	c := &s.cells[g]
+	e.int(c.n)
+	e.float(c.sum)
+	e.float(c.lost)
 }
 
 func (s *floatSum) loadGroup(d *decoder) {
-	s.n, s.sum, s.lost = append(s.n, d.int()), append(s.sum, d.float()), append(s.lost, d.float())
+	n, sum, lost := d.int(), d.float(), d.float()
+	s.cells = append(s.cells, floatCell{sum: sum, lost: lost, n: n})
 }
 
 func (s *extreme[T]) saveGroup(e *encoder, g int) {

@@ -2,6 +2,7 @@ package run
 
 import (
 	"math"
+	"strings"
 
 	"github.com/millrace/millrace/internal/analytics/plan"
 	"github.com/millrace/millrace/internal/analytics/sql"
@@ -15,10 +16,60 @@ type state interface {
 	add(ids []int32, sel []int32, v *Vector, times []int64)
 	// result is the value of a group at an instant.
 	result(group int, at int64) (plan.Value, error)
+	// reset forgets all groups.
 	reset()
+	// wipe has a group begin anew.
+	wipe(group int)
+	// pick numbers the groups anew; old has the former number of each.
+	pick(old []int32)
 	// saveGroup writes a group; loadGroup reads one and appends it.
 	saveGroup(e *encoder, g int)
 	loadGroup(d *decoder)
+}
+
+// newStates makes the aggregates of a query and the evaluators of their arguments;
+// those without one, or that another aggregate computes already, have none.
+func newStates(aggs []plan.Agg) (args []eval, states []state) {
+	sums := map[string]state{}
+	for _, agg := range aggs {
+		if agg.Arg == nil {
+			args, states = append(args, nil), append(states, newState(agg))
+			continue
+		}
+		s := newState(agg)
+		key := ""
+		switch s.(type) {
+		case *intSum, *floatSum:
+			key = plan.Key(agg.Arg)
+		}
+		if of := sums[key]; key != "" && of != nil {
+			args, states = append(args, nil), append(states, &sameSum{of: of, agg: s})
+			continue
+		}
+		sums[key] = s
+		args, states = append(args, compile(agg.Arg)), append(states, s)
+	}
+	return args, states
+}
+
+// sameSum is a SUM or AVG whose argument another one adds up.
+type sameSum struct{ of, agg state }
+
+func (s *sameSum) grow(int)                               {}
+func (s *sameSum) add(_, _ []int32, _ *Vector, _ []int64) {}
+func (s *sameSum) reset()                                 {}
+func (s *sameSum) wipe(int)                               {}
+func (s *sameSum) saveGroup(*encoder, int)                {}
+func (s *sameSum) loadGroup(*decoder)                     {}
+func (s *sameSum) pick([]int32)                           {}
+func (s *sameSum) result(g int, at int64) (plan.Value, error) {
+	switch agg := s.agg.(type) {
+	case *intSum:
+		return s.of.(*intSum).cells[g].value(agg.t, agg.avg)
+	case *floatSum:
+		return agg.value(&s.of.(*floatSum).cells[g])
+	}
+	panic("run: there is no such sum")
 }
 
 func newState(a plan.Agg) state {
@@ -53,7 +104,7 @@ func newState(a plan.Agg) state {
 		case plan.ClassFloat:
 			return &extreme[float64]{sign: sign, of: func(v *Vector) []float64 { return v.F }, value: func(f float64) plan.Value { return plan.Value{F: f} }}
 		case plan.ClassString:
-			return &extreme[string]{sign: sign, of: func(v *Vector) []string { return v.S }, value: func(s string) plan.Value { return plan.Value{S: s} }}
+			return &extreme[string]{sign: sign, own: strings.Clone, of: func(v *Vector) []string { return v.S }, value: func(s string) plan.Value { return plan.Value{S: s} }}
 		}
 		return &extreme[int64]{sign: sign, of: func(v *Vector) []int64 { return v.I }, value: func(i int64) plan.Value { return plan.Value{I: i} }}
 	case "stddev_pop", "stddev_samp", "var_pop", "var_samp":
@@ -69,17 +120,35 @@ func newState(a plan.Agg) state {
 }
 
 func grown[T any](s []T, n int) []T {
-	var zero T
-	for len(s) < n {
-		s = append(s, zero)
+	if n <= len(s) {
+		return s
 	}
-	return s
+	return append(s, make([]T, n-len(s))...)
+}
+
+// emptied is a slice without elements, which keeps its room unless that is large.
+func emptied[T any](s []T) []T {
+	if cap(s) > 1<<16 {
+		return nil
+	}
+	clear(s)
+	return s[:0]
+}
+
+func picked[T any](s []T, old []int32) []T {
+	list := make([]T, len(old), len(old)+len(old)/4)
+	for i, from := range old {
+		list[i] = s[from]
+	}
+	return list
 }
 
 type countState struct{ n []int64 }
 
-func (s *countState) grow(n int) { s.n = grown(s.n, n) }
-func (s *countState) reset()     { s.n = s.n[:0] }
+func (s *countState) grow(n int)       { s.n = grown(s.n, n) }
+func (s *countState) reset()           { s.n = emptied(s.n) }
+func (s *countState) wipe(g int)       { s.n[g] = 0 }
+func (s *countState) pick(old []int32) { s.n = picked(s.n, old) }
 func (s *countState) add(ids, sel []int32, v *Vector, _ []int64) {
 	if v == nil || v.Null == nil {
 		for _, i := range sel {
@@ -95,74 +164,106 @@ func (s *countState) add(ids, sel []int32, v *Vector, _ []int64) {
 }
 func (s *countState) result(g int, _ int64) (plan.Value, error) { return plan.Value{I: s.n[g]}, nil }
 
-// intSum adds integers and decimals; over is the part above 64 bits.
+// intSum adds integers and decimals.
 type intSum struct {
-	t    sql.Type
-	avg  bool
-	sum  []int64
-	over []int64
-	n    []int64
+	t     sql.Type
+	avg   bool
+	cells []intCell
 }
 
-func (s *intSum) grow(n int) { s.sum, s.over, s.n = grown(s.sum, n), grown(s.over, n), grown(s.n, n) }
-func (s *intSum) reset()     { s.sum, s.over, s.n = s.sum[:0], s.over[:0], s.n[:0] }
+// intCell is a sum; over is the part above 64 bits.
+type intCell struct{ sum, over, n int64 }
+
+func (s *intSum) grow(n int)       { s.cells = grown(s.cells, n) }
+func (s *intSum) reset()           { s.cells = emptied(s.cells) }
+func (s *intSum) wipe(g int)       { s.cells[g] = intCell{} }
+func (s *intSum) pick(old []int32) { s.cells = picked(s.cells, old) }
 func (s *intSum) add(ids, sel []int32, v *Vector, _ []int64) {
 	for _, i := range sel {
 		if v.null(i) {
 			continue
 		}
-		g, x := ids[i], v.I[i]
-		old := s.sum[g]
-		sum := old + x
-		if x > 0 && sum < old {
-			s.over[g]++
-		} else if x < 0 && sum > old {
-			s.over[g]--
-		}
-		s.sum[g] = sum
-		s.n[g]++
+		c := &s.cells[ids[i]]
+		c.add(v.I[i])
+		c.n++
 	}
 }
 
-func (s *intSum) result(g int, _ int64) (plan.Value, error) {
-	if s.n[g] == 0 {
+func (c *intCell) add(x int64) {
+	sum := c.sum + x
+	if x > 0 && sum < c.sum {
+		c.over++
+	} else if x < 0 && sum > c.sum {
+		c.over--
+	}
+	c.sum = sum
+}
+
+func (c *intCell) remove(x int64) {
+	sum := c.sum - x
+	if x < 0 && sum < c.sum {
+		c.over++
+	} else if x > 0 && sum > c.sum {
+		c.over--
+	}
+	c.sum = sum
+}
+
+func (s *intSum) result(g int, _ int64) (plan.Value, error) { return s.cells[g].value(s.t, s.avg) }
+
+// value is the sum, or the average, in a type.
+func (c *intCell) value(t sql.Type, avg bool) (plan.Value, error) {
+	if c.n == 0 {
 		return plan.Value{Null: true}, nil
 	}
-	v := s.sum[g]
-	if s.avg {
-		return plan.Value{I: meanOf(s.over[g], v, s.n[g])}, nil
+	if avg {
+		return plan.Value{I: meanOf(c.over, c.sum, c.n)}, nil
 	}
-	if s.over[g] != 0 {
-		return plan.Value{}, overflow(s.t)
+	if c.over != 0 {
+		return plan.Value{}, overflow(t)
 	}
-	if isInteger(s.t.Kind) {
-		if low, high := intLimits(s.t.Kind); v < low || v > high {
-			return plan.Value{}, overflow(s.t)
+	if isInteger(t.Kind) {
+		if low, high := intLimits(t.Kind); c.sum < low || c.sum > high {
+			return plan.Value{}, overflow(t)
 		}
-		return plan.Value{I: v}, nil
+		return plan.Value{I: c.sum}, nil
 	}
-	return checkedDecimal(v, s.t)
+	return checkedDecimal(c.sum, t)
 }
 
-// floatSum adds with a running compensation for what rounding loses.
+// floatSum adds floating-point numbers.
 type floatSum struct {
-	t    sql.Type
-	avg  bool
-	sum  []float64
-	lost []float64
-	n    []int64
+	t     sql.Type
+	avg   bool
+	cells []floatCell
 }
 
-func (s *floatSum) grow(n int) { s.sum, s.lost, s.n = grown(s.sum, n), grown(s.lost, n), grown(s.n, n) }
-func (s *floatSum) reset()     { s.sum, s.lost, s.n = s.sum[:0], s.lost[:0], s.n[:0] }
+// floatCell is a sum with a running compensation for what rounding loses.
+type floatCell struct {
+	sum, lost float64
+	n         int64
+}
+
+func (s *floatSum) grow(n int)       { s.cells = grown(s.cells, n) }
+func (s *floatSum) reset()           { s.cells = emptied(s.cells) }
+func (s *floatSum) wipe(g int)       { s.cells[g] = floatCell{} }
+func (s *floatSum) pick(old []int32) { s.cells = picked(s.cells, old) }
 func (s *floatSum) add(ids, sel []int32, v *Vector, _ []int64) {
+	if v.Null == nil {
+		for _, i := range sel {
+			c := &s.cells[ids[i]]
+			c.sum, c.lost = compensated(c.sum, c.lost, v.F[i])
+			c.n++
+		}
+		return
+	}
 	for _, i := range sel {
-		if v.null(i) {
+		if v.Null[i] {
 			continue
 		}
-		g := ids[i]
-		s.sum[g], s.lost[g] = compensated(s.sum[g], s.lost[g], v.F[i])
-		s.n[g]++
+		c := &s.cells[ids[i]]
+		c.sum, c.lost = compensated(c.sum, c.lost, v.F[i])
+		c.n++
 	}
 }
 
@@ -177,11 +278,13 @@ func compensated(sum, lost, x float64) (float64, float64) {
 	return t, lost
 }
 
-func (s *floatSum) result(g int, _ int64) (plan.Value, error) {
-	if s.n[g] == 0 {
+func (s *floatSum) result(g int, _ int64) (plan.Value, error) { return s.value(&s.cells[g]) }
+
+func (s *floatSum) value(c *floatCell) (plan.Value, error) {
+	if c.n == 0 {
 		return plan.Value{Null: true}, nil
 	}
-	v, err := floatResult(total(s.sum[g], s.lost[g]), s.n[g], s.avg, s.t)
+	v, err := floatResult(total(c.sum, c.lost), c.n, s.avg, s.t)
 	return plan.Value{F: v}, err
 }
 
@@ -197,12 +300,18 @@ type extreme[T int64 | float64 | string] struct {
 	sign  int
 	of    func(v *Vector) []T
 	value func(T) plan.Value
+	own   func(T) T // nil if values can be kept as they are
 	best  []T
 	any   []bool
 }
 
 func (s *extreme[T]) grow(n int) { s.best, s.any = grown(s.best, n), grown(s.any, n) }
-func (s *extreme[T]) reset()     { s.best, s.any = s.best[:0], s.any[:0] }
+func (s *extreme[T]) reset()     { s.best, s.any = emptied(s.best), emptied(s.any) }
+func (s *extreme[T]) wipe(g int) {
+	var none T
+	s.best[g], s.any[g] = none, false
+}
+func (s *extreme[T]) pick(old []int32) { s.best, s.any = picked(s.best, old), picked(s.any, old) }
 func (s *extreme[T]) add(ids, sel []int32, v *Vector, _ []int64) {
 	values := s.of(v)
 	for _, i := range sel {
@@ -212,6 +321,9 @@ func (s *extreme[T]) add(ids, sel []int32, v *Vector, _ []int64) {
 		g := ids[i]
 		if !s.any[g] || s.sign > 0 && values[i] < s.best[g] || s.sign < 0 && values[i] > s.best[g] {
 			s.best[g], s.any[g] = values[i], true
+			if s.own != nil {
+				s.best[g] = s.own(values[i])
+			}
 		}
 	}
 }
@@ -266,8 +378,10 @@ type variance struct {
 	m    []moments
 }
 
-func (s *variance) grow(n int) { s.m = grown(s.m, n) }
-func (s *variance) reset()     { s.m = s.m[:0] }
+func (s *variance) grow(n int)       { s.m = grown(s.m, n) }
+func (s *variance) reset()           { s.m = emptied(s.m) }
+func (s *variance) wipe(g int)       { s.m[g] = moments{} }
+func (s *variance) pick(old []int32) { s.m = picked(s.m, old) }
 func (s *variance) add(ids, sel []int32, v *Vector, _ []int64) {
 	for _, i := range sel {
 		if !v.null(i) {
@@ -283,8 +397,10 @@ type truth struct {
 	yes, n []int64
 }
 
-func (s *truth) grow(n int) { s.yes, s.n = grown(s.yes, n), grown(s.n, n) }
-func (s *truth) reset()     { s.yes, s.n = s.yes[:0], s.n[:0] }
+func (s *truth) grow(n int)       { s.yes, s.n = grown(s.yes, n), grown(s.n, n) }
+func (s *truth) reset()           { s.yes, s.n = emptied(s.yes), emptied(s.n) }
+func (s *truth) wipe(g int)       { s.yes[g], s.n[g] = 0, 0 }
+func (s *truth) pick(old []int32) { s.yes, s.n = picked(s.yes, old), picked(s.n, old) }
 func (s *truth) add(ids, sel []int32, v *Vector, _ []int64) {
 	for _, i := range sel {
 		if !v.null(i) {
@@ -311,12 +427,14 @@ type firstLast struct {
 	any   []bool
 }
 
-func (s *firstLast) grow(n int) { s.value, s.any = grown(s.value, n), grown(s.any, n) }
-func (s *firstLast) reset()     { s.value, s.any = s.value[:0], s.any[:0] }
+func (s *firstLast) grow(n int)       { s.value, s.any = grown(s.value, n), grown(s.any, n) }
+func (s *firstLast) reset()           { s.value, s.any = emptied(s.value), emptied(s.any) }
+func (s *firstLast) wipe(g int)       { s.value[g], s.any[g] = plan.Value{}, false }
+func (s *firstLast) pick(old []int32) { s.value, s.any = picked(s.value, old), picked(s.any, old) }
 func (s *firstLast) add(ids, sel []int32, v *Vector, _ []int64) {
 	for _, i := range sel {
 		if g := ids[i]; s.last || !s.any[g] {
-			s.value[g], s.any[g] = v.at(&s.t, i), true
+			s.value[g], s.any[g] = kept(v.at(&s.t, i)), true
 		}
 	}
 }
@@ -325,6 +443,15 @@ func (s *firstLast) result(g int, _ int64) (plan.Value, error) {
 		return plan.Value{Null: true}, nil
 	}
 	return s.value[g], nil
+}
+
+// kept is a value whose texts are its own.
+func kept(v plan.Value) plan.Value {
+	v.S = strings.Clone(v.S)
+	for i := range v.Row {
+		v.Row[i] = kept(v.Row[i])
+	}
+	return v
 }
 
 // decayed is a weighted mean whose weights halve with age.
@@ -378,8 +505,10 @@ type expAvg struct {
 	d        []decayed
 }
 
-func (s *expAvg) grow(n int) { s.d = grown(s.d, n) }
-func (s *expAvg) reset()     { s.d = s.d[:0] }
+func (s *expAvg) grow(n int)       { s.d = grown(s.d, n) }
+func (s *expAvg) reset()           { s.d = emptied(s.d) }
+func (s *expAvg) wipe(g int)       { s.d[g] = decayed{} }
+func (s *expAvg) pick(old []int32) { s.d = picked(s.d, old) }
 func (s *expAvg) add(ids, sel []int32, v *Vector, times []int64) {
 	for _, i := range sel {
 		if !v.null(i) {
@@ -418,7 +547,15 @@ func (s *distinctState) grow(n int) {
 }
 func (s *distinctState) reset() {
 	s.inner.reset()
-	s.seen = s.seen[:0]
+	s.seen = emptied(s.seen)
+}
+func (s *distinctState) wipe(g int) {
+	s.inner.wipe(g)
+	s.seen[g] = nil
+}
+func (s *distinctState) pick(old []int32) {
+	s.inner.pick(old)
+	s.seen = picked(s.seen, old)
 }
 func (s *distinctState) add(ids, sel []int32, v *Vector, times []int64) {
 	s.sel = s.sel[:0]
@@ -431,6 +568,7 @@ func (s *distinctState) add(ids, sel []int32, v *Vector, times []int64) {
 			s.seen[g] = map[distinctKey]bool{}
 		}
 		if !s.seen[g][k] {
+			k.s = strings.Clone(k.s)
 			s.seen[g][k] = true
 			s.sel = append(s.sel, i)
 		}

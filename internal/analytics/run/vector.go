@@ -1,6 +1,9 @@
 package run
 
 import (
+	"strings"
+	"unsafe"
+
 	"github.com/millrace/millrace/internal/analytics/plan"
 	"github.com/millrace/millrace/internal/analytics/sql"
 )
@@ -100,12 +103,41 @@ func (v *Vector) at(t *sql.Type, i int32) plan.Value {
 	return plan.Value{I: v.I[i]}
 }
 
+// set puts a single value into a vector.
+func set(v *Vector, class plan.Class, n int, i int32, value *plan.Value) {
+	if value.Null {
+		if v.Null == nil {
+			v.Null = make([]bool, n)
+		}
+		v.Null[i] = true
+		return
+	}
+	switch class {
+	case plan.ClassInt:
+		v.I[i] = value.I
+	case plan.ClassFloat:
+		v.F[i] = value.F
+	case plan.ClassString:
+		v.S[i] = value.S
+	}
+}
+
+// sized is a slice of n elements whose values are left over from before.
+func sized[T any](s []T, n int) []T {
+	if cap(s) < n {
+		return make([]T, n, n+n/4)
+	}
+	return s[:n]
+}
+
 // column is a growing column of kept rows.
 type column struct {
 	class plan.Class
 	t     sql.Type
 	Vector
-	n int
+	n     int
+	spare []bool // a mask that is not in use
+	texts texts
 }
 
 func newColumn(t sql.Type) *column {
@@ -116,14 +148,99 @@ func newColumn(t sql.Type) *column {
 	return c
 }
 
-// add appends the value of a vector at a position.
+// texts copies strings to memory of their own, many into one piece: what is kept
+// of a row does not hold on to the page that the row came in.
+type texts struct{ piece []byte }
+
+const (
+	firstPiece = 64
+	lastPiece  = 16 << 10
+)
+
+func (t *texts) own(s string) string {
+	if len(s) == 0 {
+		return ""
+	}
+	if len(s) > cap(t.piece)-len(t.piece) {
+		if len(s) > lastPiece/8 {
+			return strings.Clone(s)
+		}
+		t.piece = make([]byte, 0, max(min(2*cap(t.piece), lastPiece), firstPiece, 2*len(s)))
+	}
+	from := len(t.piece)
+	t.piece = append(t.piece, s...)
+	// Pieces are written once: what is behind from is never touched again.
+	return unsafe.String(&t.piece[from], len(s))
+}
+
+// add appends the value of a vector at a position; texts are copied.
 func (c *column) add(v *Vector, i int32) {
+	if c.Null == nil && !v.null(i) {
+		switch c.class {
+		case plan.ClassInt:
+			c.I = append(c.I, v.I[i])
+			c.n++
+			return
+		case plan.ClassFloat:
+			c.F = append(c.F, v.F[i])
+			c.n++
+			return
+		case plan.ClassString:
+			c.S = append(c.S, c.texts.own(v.S[i]))
+			c.n++
+			return
+		}
+	}
+	c.addValue(c.owned(v.at(&c.t, i)))
+}
+
+// owned copies the texts of a value.
+func (c *column) owned(v plan.Value) plan.Value {
+	v.S = c.texts.own(v.S)
+	for i := range v.Row {
+		v.Row[i] = c.owned(v.Row[i])
+	}
+	return v
+}
+
+// show appends the value of a vector at a position, for as long as that keeps its
+// texts.
+func (c *column) show(v *Vector, i int32) {
+	if c.Null == nil && !v.null(i) {
+		switch c.class {
+		case plan.ClassInt:
+			c.I = append(c.I, v.I[i])
+			c.n++
+			return
+		case plan.ClassFloat:
+			c.F = append(c.F, v.F[i])
+			c.n++
+			return
+		case plan.ClassString:
+			c.S = append(c.S, v.S[i])
+			c.n++
+			return
+		}
+	}
 	c.addValue(v.at(&c.t, i))
 }
 
+// masked has the column say which values are null.
+func (c *column) masked() {
+	if c.Null != nil {
+		return
+	}
+	if c.spare == nil || cap(c.spare) < c.n {
+		c.spare = make([]bool, 0, max(c.n*2, 16))
+	}
+	c.Null = c.spare[:c.n]
+	clear(c.Null)
+}
+
+// addValue appends a value without copying its texts.
 func (c *column) addValue(v plan.Value) {
-	if v.Null && c.Null == nil {
-		c.Null = make([]bool, c.n, max(c.n*2, 16))
+	if v.Null {
+		c.masked()
 	}
 	if c.Null != nil {
 		c.Null = append(c.Null, v.Null)
@@ -149,14 +266,47 @@ func (c *column) addValue(v plan.Value) {
 	}
 }
 
+// put changes a value in the middle; only columns of keys do, which have no rows.
+// Texts get memory of their own, since values that were put at one time do not
+// leave at one time.
+func (c *column) put(at int, v *Vector, i int32) {
+	null := v.null(i)
+	if null {
+		c.masked()
+	}
+	if c.Null != nil {
+		c.Null[at] = null
+	}
+	if null {
+		return
+	}
+	switch c.class {
+	case plan.ClassInt:
+		c.I[at] = v.I[i]
+	case plan.ClassFloat:
+		c.F[at] = v.F[i]
+	case plan.ClassString:
+		c.S[at] = strings.Clone(v.S[i])
+	}
+}
+
+// empty forgets a value in the middle.
+func (c *column) empty(at int) {
+	if c.class == plan.ClassString {
+		c.S[at] = ""
+	}
+}
+
 func (c *column) value(i int) plan.Value { return c.at(&c.t, int32(i)) }
 
-// drop forgets the first n values. Their room comes back when what is behind it
-// has to move anyway.
+// drop forgets the first n values; those behind them move.
 func (c *column) drop(n int) {
 	c.n -= n
 	if c.Null != nil {
 		c.Null = dropped(c.Null, n)
+		if c.n == 0 {
+			c.Null, c.spare = nil, c.Null
+		}
 	}
 	switch c.class {
 	case plan.ClassInt:
@@ -164,8 +314,9 @@ func (c *column) drop(n int) {
 	case plan.ClassFloat:
 		c.F = dropped(c.F, n)
 	case plan.ClassString:
-		clear(c.S[:n])
-		c.S = dropped(c.S, n)
+		kept := dropped(c.S, n)
+		clear(c.S[len(kept):])
+		c.S = kept
 	case plan.ClassRow:
 		for f := range c.t.Fields {
 			member := column{class: plan.ClassOf(c.t.Fields[f].Type), t: c.t.Fields[f].Type, Vector: *c.R[f], n: c.n + n}
@@ -175,11 +326,16 @@ func (c *column) drop(n int) {
 	}
 }
 
+// dropped takes the first n off. What is left moves to the front, so that room
+// for more is not made anew; whoever drops little of much collects it first.
+// Slices that had room for far more are given up.
 func dropped[T any](s []T, n int) []T {
-	if n == len(s) {
-		return s[:0]
+	left := len(s) - n
+	if cap(s) > 1<<16 && left < cap(s)/8 && n < cap(s)/8 {
+		return append(make([]T, 0, left+left/2), s[n:]...)
 	}
-	return s[n:]
+	copy(s, s[n:])
+	return s[:left]
 }
 
 // table is a store of kept rows, oldest first. Rows are numbered from the first
@@ -200,6 +356,7 @@ func newTable(columns []plan.ColumnInfo) *table {
 
 func (t *table) len() int { return len(t.time) }
 
+// add appends a row, with texts of its own.
 func (t *table) add(b *Batch, i int32) {
 	t.time = append(t.time, b.Time[i])
 	for j, c := range t.cols {
@@ -207,7 +364,16 @@ func (t *table) add(b *Batch, i int32) {
 	}
 }
 
-// drop forgets the first n rows.
+// show appends a row that is only looked at, for as long as the batch is there.
+func (t *table) show(b *Batch, i int32) {
+	t.time = append(t.time, b.Time[i])
+	for j, c := range t.cols {
+		c.show(b.Cols[j], i)
+	}
+}
+
+// drop forgets the first n rows; the others move, and so what batch has shown
+// changes.
 func (t *table) drop(n int) {
 	if n == 0 {
 		return
