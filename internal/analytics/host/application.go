@@ -25,6 +25,8 @@ const (
 	tellAgain = time.Minute
 	// maxProblem bounds what is told, in bytes: a function's answer may be in it.
 	maxProblem = 1 << 10
+	// slowAfter is how long a destination may take for rows before the status says so.
+	slowAfter = 10 * time.Second
 	// sampleEvery is how often what has no event of its own is measured.
 	sampleEvery = time.Second
 	// kpuMemory is what the service counts as the memory of one unit, in bytes.
@@ -75,7 +77,7 @@ type telling struct {
 func (h *Host) open(a *app.Application, program *plan.Program) (*application, error) {
 	m := h.o.Metrics
 	r := &application{h: h, a: a, series: m.Series(a.Account, a.Region, a.Name, "", ""), done: make(chan struct{}),
-		chunks: make(chan *chunk, chunkQueue), held: make(chan struct{}, pagesHeld), changed: true,
+		chunks: make(chan *chunk, chunkQueue), held: make(chan struct{}, atOnce()), changed: true,
 		places: map[string]inputPlaces{}, problems: map[string]string{}, told: map[string]telling{}}
 	p, snapshot, ok, err := h.load(a.ID)
 	damaged := errors.Is(err, errDamaged)
@@ -215,6 +217,11 @@ func (r *application) status() Status {
 		for _, part := range slices.Sorted(maps.Keys(r.problems)) {
 			if text := r.problems[part]; !slices.Contains(all, text) {
 				all = append(all, text)
+			}
+		}
+		for _, o := range r.outputs {
+			if since := o.since.Load(); since != 0 && r.problems["output "+o.spec.ID] == "" && time.Since(time.Unix(0, since)) > slowAfter {
+				all = append(all, fmt.Sprintf("the %s %s has not taken rows since %s", o.spec.Destination.Kind, o.spec.Destination.ARN, time.Unix(0, since).UTC().Format(time.RFC3339)))
 			}
 		}
 		s.Problem = strings.Join(all, "; ")

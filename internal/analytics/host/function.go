@@ -61,7 +61,7 @@ func (r *application) invoker(o *output) func(rows [][]byte) bool {
 			}
 			if size > maxEvent-eventHead {
 				// One row that no call can hold.
-				r.delivered(o, [][]byte{rows[0].Data}, nil, 1)
+				o.series.Add(RefusedRows, 1)
 				r.problem("rows of "+part, "", "OutputError", fmt.Sprintf("a row of %d bytes was left out: it is larger than what a function can be sent", len(rows[0].Data)))
 				r.problem("rows of "+part, "", "", "")
 				rows = rows[1:]

@@ -100,9 +100,9 @@ type PartlyError struct {
 	// Left are the places of the rows that were not stored and are to be written
 	// again, ascending; none if the others were stored or refused.
 	Left []int
-	// Refused is the number of rows that the destination can never take, because of
-	// their size for example: they are told, counted and left out.
-	Refused int
+	// Refused are the places of rows that the destination can never take, because of
+	// their size for example, ascending: they are told, counted and left out.
+	Refused []int
 	Err     error
 }
 

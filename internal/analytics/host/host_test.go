@@ -494,12 +494,12 @@ func TestADestinationThatStaysAway(t *testing.T) {
 		if err := h.Start(t.Context(), a); err != nil {
 			t.Fatal(err)
 		}
-		const most = (queueBytes + (chunkCount+2)*chunkBytes) / 30000
+		most := (queueBytes + atOnce()*chunkBytes) / 30000
 		for i := range 2 * most {
 			r.source.put(0, fmt.Sprintf(`{"k":%q,"v":%d}`, strings.Repeat("x", 30000), i))
 		}
 		settle(time.Minute)
-		if s := h.Status("app/1"); s.Problem != "not now" || s.RowsIn > most || s.RowsOut != 0 || s.MillisBehindLatest < 59000 {
+		if s := h.Status("app/1"); s.Problem != "not now" || s.RowsIn > int64(most) || s.RowsOut != 0 || s.MillisBehindLatest < 59000 {
 			t.Errorf("%+v, at most %d rows fit", s, most)
 		}
 		before := time.Now()
@@ -520,6 +520,224 @@ func TestADestinationThatStaysAway(t *testing.T) {
 		settle(time.Minute)
 		if got := r.to.taken(); len(got) != 2*most {
 			t.Errorf("%d rows of %d", len(got), 2*most)
+		}
+		if err := h.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// A row goes through as fast as goroutines hand it on: no timer is waited for,
+// whatever the intervals are.
+func TestARowWaitsForNoTimer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &rig{source: newLog(7, 1), to: &sinkhole{}, files: vfs.NewMemory()}
+		h := r.open(t, func(o *Options) { o.IdleEvery, o.CheckpointEvery = time.Hour, time.Hour })
+		if err := h.Start(t.Context(), application1(passThrough)); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		began := time.Now()
+		for i := range 3 {
+			put(r.source, 0, i)
+			synctest.Wait()
+			if got, want := r.to.taken(), values(0, 1, 2)[:i+1]; !slices.Equal(got, want) || time.Since(began) != 0 {
+				t.Errorf("%q after %v, want %q", got, time.Since(began), want)
+			}
+		}
+		if err := h.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// A destination that hangs shows in the status, and holds up nothing else.
+func TestADestinationThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hangs := &sinkhole{gate: make(chan struct{})}
+		r := &rig{source: newLog(7, 1), to: &sinkhole{}, files: vfs.NewMemory(), others: map[string]Destination{"hangs": hangs}}
+		h := r.open(t, nil)
+		a := application1(passThrough)
+		a.Outputs = append(a.Outputs, app.Output{ID: "1.2", Stream: "OUT", Destination: app.Resource{ARN: "hangs"}})
+		if err := h.Start(t.Context(), a); err != nil {
+			t.Fatal(err)
+		}
+		put(r.source, 0, 1)
+		settle(5 * time.Second)
+		if s := h.Status(a.ID); s.Problem != "" || s.RowsOut != 1 {
+			t.Errorf("%+v", s)
+		}
+		settle(time.Minute)
+		if s := h.Status(a.ID); s.Problem != "the data stream hangs has not taken rows since 2000-01-01T00:00:00Z" {
+			t.Errorf("%+v", s)
+		}
+		close(hangs.gate)
+		settle(time.Second)
+		if s := h.Status(a.ID); s.Problem != "" || s.RowsOut != 2 {
+			t.Errorf("%+v", s)
+		}
+		if err := h.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// partly is a destination that takes every second row, and a row of nine never.
+type partly struct {
+	sinkhole
+	calls [][]string
+}
+
+func (p *partly) Write(ctx context.Context, rows [][]byte) error {
+	e := &PartlyError{Err: errors.New("too fast")}
+	var call []string
+	for i, row := range rows {
+		call = append(call, string(row))
+		switch {
+		case strings.Contains(string(row), "9"):
+			e.Refused = append(e.Refused, i)
+		case i%2 == 1:
+			e.Left = append(e.Left, i)
+		default:
+			_ = p.sinkhole.Write(ctx, [][]byte{row})
+		}
+	}
+	p.calls = append(p.calls, call)
+	if len(e.Left)+len(e.Refused) == 0 {
+		return nil
+	}
+	return e
+}
+
+// What a destination took is not written again, and what it can never take is left
+// out and told.
+func TestADestinationThatTakesSomeRows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		to := &partly{}
+		r := &rig{source: newLog(7, 1), files: vfs.NewMemory(), others: map[string]Destination{"partly": to}}
+		h := r.open(t, nil)
+		a := application1(passThrough)
+		a.Outputs[0].Destination.ARN = "partly"
+		r.source.put(0, `{"v":1}{"v":2}{"v":9}{"v":3}{"v":4}`)
+		if err := h.Start(t.Context(), a); err != nil {
+			t.Fatal(err)
+		}
+		settle(time.Minute)
+		want := [][]string{values(1, 2, 9, 3, 4), values(2, 3), values(3)}
+		if !slices.EqualFunc(to.calls, want, slices.Equal[[]string]) {
+			t.Errorf("calls %q, want %q", to.calls, want)
+		}
+		if s := h.Status(a.ID); s.RowsOut != 4 || s.Problem != "" {
+			t.Errorf("%+v", s)
+		}
+		for name, want := range map[Metric]float64{RefusedRows: 1, Records: 4, Bytes: 32, Success: 1} {
+			if got := r.sums.sum("Output 1.1 " + string(name)); got != want {
+				t.Errorf("%s is %v, want %v", name, got, want)
+			}
+		}
+		if told := strings.Join(r.told, "\n"); !strings.Contains(told, "can never take") {
+			t.Errorf("told %q", told)
+		}
+		if err := h.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// Another version reads its reference object again, also if nothing else has
+// changed; one that cannot be compiled leaves alone what runs.
+func TestUpdates(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &rig{source: newLog(7, 1), to: &sinkhole{}, files: vfs.NewMemory(), object: "a,Anna\n"}
+		h := r.open(t, func(o *Options) { o.MaxReference = 1000 })
+		a := application1(`CREATE STREAM "OUT" (N VARCHAR(8), C BIGINT); CREATE PUMP P AS INSERT INTO "OUT" SELECT STREAM t."N", COUNT(*) OVER (ROWS 1000 PRECEDING) FROM "IN_001" s LEFT JOIN "NAMES" t ON s."K" = t."K";`)
+		a.References = []app.Reference{{ID: "2.1", Table: "NAMES", Loaded: 1, Format: run.Format{CSV: true, RowDelimiter: "\n", ColumnDelimiter: ",", Columns: []run.SourceColumn{column("K", "VARCHAR(8)", ""), column("N", "VARCHAR(8)", "")}}}}
+		if err := h.Start(t.Context(), a); err != nil {
+			t.Fatal(err)
+		}
+		step := func(want string) {
+			t.Helper()
+			r.source.put(0, `{"k":"a"}`)
+			settle(time.Second)
+			if got := r.to.taken(); len(got) == 0 || got[len(got)-1] != want+"\n" {
+				t.Errorf("%q, want %s", got, want)
+			}
+		}
+		step(`{"N":"Anna","C":1}`)
+		r.mu.Lock()
+		r.object = "a,Ada\n"
+		r.mu.Unlock()
+		settle(time.Hour)
+		step(`{"N":"Anna","C":2}`)
+		b := *a
+		b.Version, b.References = 2, slices.Clone(a.References)
+		b.References[0].Loaded = 2
+		if err := h.Update(t.Context(), &b); err != nil {
+			t.Fatal(err)
+		}
+		step(`{"N":"Ada","C":3}`)
+		c := b
+		c.Code = "CREATE STREAM"
+		var refused sql.Errors
+		if err := h.Update(t.Context(), &c); !errors.As(err, &refused) {
+			t.Errorf("%v", err)
+		}
+		step(`{"N":"Ada","C":4}`)
+		r.mu.Lock()
+		r.object = strings.Repeat("a,Ava\n", 200)
+		r.mu.Unlock()
+		if err := h.Update(t.Context(), &b); err != nil {
+			t.Fatal(err)
+		}
+		settle(time.Minute)
+		if s := h.Status(a.ID); s.Problem != "the object is larger than 1000 bytes" {
+			t.Errorf("%+v", s)
+		}
+		if err := h.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// broken is a source that fails in the worst way.
+type broken struct{ *log }
+
+func (broken) Read(context.Context, uint32, uint64, int) (*Page, error) { panic("a mistake") }
+
+// What one application's data brings to light in the code ends that application
+// and no other.
+func TestAMistakeEndsOneApplication(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &rig{source: newLog(7, 1), to: &sinkhole{}, files: vfs.NewMemory()}
+		h := r.open(t, func(o *Options) {
+			good := o.OpenSource
+			o.OpenSource = func(ctx context.Context, a *app.Application, res app.Resource) (Source, error) {
+				if a.ID == "app/2" {
+					return broken{newLog(8, 1)}, nil
+				}
+				return good(ctx, a, res)
+			}
+		})
+		a, b := application1(passThrough), application1(passThrough)
+		b.ID = "app/2"
+		for _, a := range []*app.Application{a, b} {
+			if err := h.Start(t.Context(), a); err != nil {
+				t.Fatal(err)
+			}
+		}
+		put(r.source, 0, 1)
+		settle(time.Second)
+		if s := h.Status(b.ID); s.Running || s.Problem != "an internal error: a mistake" {
+			t.Errorf("%+v", s)
+		}
+		if s := h.Status(a.ID); !s.Running || s.RowsOut != 1 {
+			t.Errorf("%+v", s)
+		}
+		if !slices.Equal(r.told, []string{" InternalError an internal error: a mistake"}) {
+			t.Errorf("told %q", r.told)
+		}
+		if err := h.Stop(t.Context(), b.ID); err != nil {
+			t.Fatal(err)
 		}
 		if err := h.Close(t.Context()); err != nil {
 			t.Fatal(err)

@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -19,13 +20,15 @@ import (
 // first; a single record may exceed them all.
 const (
 	pageBytes  = 1 << 20
-	pagesHeld  = 16 // pages of all shards at a time
-	chunkQueue = 4  // chunks that wait for the program
-	chunkCount = 16 // chunks of an input, those that are being filled included
-	chunkRows  = 1024
-	chunkBytes = 256 << 10 // of records
-	chunkWidth = 4 << 20   // of rows
+	chunkQueue = 4       // chunks that wait for the program
+	chunkRows  = 4096    // enough that the engine's workers share them
+	chunkBytes = 1 << 20 // of records
+	chunkWidth = 1 << 20 // of rows
 )
+
+// atOnce is how many pages of an application are read or parsed at a time, and how
+// many chunks an input has, those that are being filled included.
+func atOnce() int { return min(max(2*runtime.GOMAXPROCS(0), 4), 32) }
 
 // input is a source that is read.
 type input struct {
@@ -99,7 +102,7 @@ func (r *application) newInput(spec app.Input) (*input, error) {
 	if _, err := run.NewParser(spec.Format); err != nil {
 		return nil, err
 	}
-	in := &input{spec: spec, free: make(chan *chunk, chunkCount), shards: map[string]*progress{},
+	in := &input{spec: spec, free: make(chan *chunk, atOnce()), shards: map[string]*progress{},
 		series: r.h.o.Metrics.Series(r.a.Account, r.a.Region, r.a.Name, FlowInput, spec.ID)}
 	width := 8
 	for _, c := range spec.Format.Columns {
@@ -126,7 +129,7 @@ func (r *application) newInput(spec app.Input) (*input, error) {
 		}
 		return p
 	}
-	for range chunkCount {
+	for range cap(in.free) {
 		in.free <- &chunk{in: in, rows: run.NewRows(in.columns)}
 	}
 	return in, nil

@@ -17,7 +17,8 @@ type output struct {
 	columns []plan.ColumnInfo
 	series  Series
 	queue   *queue
-	lost    atomic.Bool // the end came before rows could be delivered
+	lost    atomic.Bool  // the end came before rows could be delivered
+	since   atomic.Int64 // when the rows were taken that are being delivered, in nanoseconds since 1970; 0 if none
 
 	// The loop's own.
 	filling *arena
@@ -95,9 +96,11 @@ func (r *application) deliver(o *output) {
 				rows = it.arena.rows(rows)
 			}
 		}
+		o.since.Store(time.Now().UnixNano())
 		if len(rows) > 0 && !(r.sending.Err() == nil && send(rows)) {
 			o.lost.Store(true) // made again when the application goes on
 		}
+		o.since.Store(0)
 		clear(rows)
 		lost := o.lost.Load()
 		for _, it := range items {
@@ -134,15 +137,13 @@ func (r *application) writer(o *output) func(rows [][]byte) bool {
 				case err == nil:
 					left = 0
 				case errors.As(err, &partly):
-					rest := pick(rows, partly.Left)
-					refused := min(partly.Refused, len(rows)-len(rest))
-					left = len(rest) + refused
+					rest, refused := pick(rows, partly.Left), pick(rows, partly.Refused)
 					r.delivered(o, rows, rest, refused)
-					if refused > 0 {
-						r.problem("rows of "+part, "", "OutputError", fmt.Sprintf("rows that %s %s can never take were left out: %v", o.spec.Destination.Kind, o.spec.Destination.ARN, err))
+					if len(refused) > 0 {
+						r.problem("rows of "+part, "", "OutputError", fmt.Sprintf("rows that the %s %s can never take were left out: %v", o.spec.Destination.Kind, o.spec.Destination.ARN, err))
 						r.problem("rows of "+part, "", "", "")
 					}
-					if left -= refused; left < len(rows) {
+					if left = len(rest); left < len(rows) {
 						attempt = 0
 					}
 					rows = rest
@@ -151,7 +152,7 @@ func (r *application) writer(o *output) func(rows [][]byte) bool {
 			if left == 0 {
 				o.series.Add(Success, 1)
 				if err == nil {
-					r.delivered(o, rows, nil, 0)
+					r.delivered(o, rows, nil, nil)
 				}
 				r.problem(part, "", "", "")
 				return true
@@ -183,21 +184,21 @@ func pick(rows [][]byte, places []int) [][]byte {
 
 // delivered counts rows that have become durable: all but the rest, and those that
 // were refused.
-func (r *application) delivered(o *output, rows, rest [][]byte, refused int) {
-	n := len(rows) - len(rest) - refused
-	bytes := 0
-	for _, row := range rows {
-		bytes += len(row)
-	}
-	for _, row := range rest {
-		bytes -= len(row)
-	}
-	if refused > 0 {
-		o.series.Add(RefusedRows, float64(refused))
+func (r *application) delivered(o *output, rows, rest, refused [][]byte) {
+	n := len(rows) - len(rest) - len(refused)
+	if len(refused) > 0 {
+		o.series.Add(RefusedRows, float64(len(refused)))
 	}
 	if n > 0 {
 		r.rowsOut.Add(int64(n))
 		o.series.Add(Records, float64(n))
-		o.series.Add(Bytes, float64(bytes))
+		o.series.Add(Bytes, float64(total(rows)-total(rest)-total(refused)))
 	}
+}
+
+func total(rows [][]byte) (bytes int) {
+	for _, row := range rows {
+		bytes += len(row)
+	}
+	return bytes
 }
