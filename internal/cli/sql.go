@@ -41,6 +41,7 @@ type sources struct {
 	parsers map[string]*run.Parser
 	files   map[string]string
 	catalog plan.Catalog
+	tables  map[string]*run.Rows // of reference tables that the schema has rows of
 	names   []string
 	samples map[string][]string // records that have been read to guess a schema
 	stdin   *bufio.Reader
@@ -61,6 +62,7 @@ const (
 // open reads the schema, or guesses it from the inputs.
 func (s *sources) open(cmd *cobra.Command) error {
 	s.parsers, s.files, s.samples = map[string]*run.Parser{}, map[string]string{}, map[string][]string{}
+	s.tables = map[string]*run.Rows{}
 	for _, in := range s.inputs {
 		name, file, ok := strings.Cut(in, "=")
 		if !ok {
@@ -94,15 +96,12 @@ func (s *sources) open(cmd *cobra.Command) error {
 			}
 		}
 		for _, ref := range c.Reference {
-			r := plan.Relation{Name: ref.Table}
-			for _, col := range ref.Columns {
-				t, err := sql.ParseType(col.Type)
-				if err != nil {
-					return fmt.Errorf("%s: column %s: %w", s.schema, col.Name, err)
-				}
-				r.Columns = append(r.Columns, plan.ColumnInfo{Name: col.Name, Type: t})
+			r, rows, err := ref.Load()
+			if err != nil {
+				return fmt.Errorf("%s: %w", s.schema, err)
 			}
 			s.catalog.Tables = append(s.catalog.Tables, r)
+			s.tables[r.Name] = rows
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.files)) {
@@ -307,6 +306,11 @@ func (s *sources) run(cmd *cobra.Command, program *plan.Program, outputs []strin
 				out.Write(line)
 			}
 		}); err != nil {
+			return err
+		}
+	}
+	for _, p := range program.Tables {
+		if err := app.SetTable(p.Name, s.tables[p.Name]); err != nil {
 			return err
 		}
 	}

@@ -136,6 +136,31 @@ func sortedKeys[V any](m map[string]V) []string {
 	return keys
 }
 
+// Load reads the rows of a reference table.
+func (ref Reference) Load() (plan.Relation, *run.Rows, error) {
+	columns := slices.Clone(ref.Columns)
+	for i := range columns {
+		if columns[i].Mapping == "" && ref.Format != "CSV" {
+			columns[i].Mapping = "$." + columns[i].Name
+		}
+	}
+	r, format, err := relation(ref.Table, columns, ref.Format, ref.RowDelimiter, ref.ColumnDelimiter)
+	if err != nil {
+		return r, nil, err
+	}
+	p, err := run.NewParser(format)
+	if err != nil {
+		return r, nil, fmt.Errorf("reference table %s: %w", ref.Table, err)
+	}
+	rows := run.NewRows(r.Columns)
+	refuse := func(name, message, _ string) { err = fmt.Errorf("reference table %s: %s", ref.Table, message) }
+	for _, raw := range ref.Rows {
+		p.Parse(rows, string(raw), 0, nil, refuse)
+	}
+	p.Parse(rows, ref.Raw, 0, nil, refuse)
+	return r, rows, err
+}
+
 // rows runs the program and collects what was inserted into each stream.
 func (c *Case) rows(o Options) (map[string][]map[string]any, error) {
 	var catalog plan.Catalog
@@ -153,26 +178,7 @@ func (c *Case) rows(o Options) (map[string][]map[string]any, error) {
 	}
 	tables := map[string]*run.Rows{}
 	for _, ref := range c.Reference {
-		columns := ref.Columns
-		for i := range columns {
-			if columns[i].Mapping == "" && ref.Format != "CSV" {
-				columns[i].Mapping = "$." + columns[i].Name
-			}
-		}
-		r, format, err := relation(ref.Table, columns, ref.Format, ref.RowDelimiter, ref.ColumnDelimiter)
-		if err != nil {
-			return nil, err
-		}
-		p, err := run.NewParser(format)
-		if err != nil {
-			return nil, err
-		}
-		rows := run.NewRows(r.Columns)
-		refuse := func(name, message, _ string) { err = fmt.Errorf("reference table %s: %s", ref.Table, message) }
-		for _, raw := range ref.Rows {
-			p.Parse(rows, string(raw), 0, nil, refuse)
-		}
-		p.Parse(rows, ref.Raw, 0, nil, refuse)
+		r, rows, err := ref.Load()
 		if err != nil {
 			return nil, err
 		}
