@@ -601,7 +601,10 @@ func (s *sorter) flush(at int64) {
 func compact(b *Batch, columns []plan.ColumnInfo) *Batch {
 	t := newTable(columns)
 	for _, i := range b.Sel {
-		t.add(b, i)
+		t.time = append(t.time, b.Time[i])
+	}
+	for c, col := range t.cols {
+		col.gather(b.Cols[c], b.Sel)
 	}
 	return t.batch()
 }

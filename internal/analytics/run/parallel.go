@@ -20,7 +20,7 @@ import (
 
 // forkRows is how many rows are worth the work of sharing them, which is some
 // microseconds.
-var forkRows = 1024
+var forkRows = 512
 
 // lane is what a worker has of its own.
 type lane struct {
@@ -200,7 +200,7 @@ chain:
 func (s *sliced) rows(b *Batch) {
 	n := len(b.Sel)
 	first := s.lanes[0]
-	if n < 2 || n*s.effort < 4*forkRows {
+	if n < 2 || n*s.effort < 20*forkRows {
 		first.direct = true
 		first.head.rows(b)
 		first.direct = false
@@ -246,8 +246,10 @@ type forked struct {
 	columns []plan.ColumnInfo // of keys
 	lanes   []*fork
 	key     []*Vector
-	place   int64 // positions in batches before this one
-	newest  int   // the lane of the last row
+	share   int     // a batch of so many times forkRows is worth sharing
+	owners  []uint8 // of the batch's rows: the number of the lane
+	place   int64   // positions in batches before this one
+	newest  int     // the lane of the last row
 	joins
 	next sink
 }
@@ -266,7 +268,7 @@ type joins interface {
 type fork struct {
 	*lane
 	f       *forked
-	number  int
+	number  uint8
 	op      forkable
 	in      Batch
 	sel     []int32
@@ -291,13 +293,13 @@ func (f *fork) end()          {}
 
 // fork divides an operator that operator makes.
 func (c *builder) fork(keys []plan.Expr, to sink, j joins, operator func(c *builder, to sink) forkable) *forked {
-	f := &forked{c: c, joins: j, next: to}
+	f := &forked{c: c, joins: j, next: to, share: 1}
 	for _, k := range keys {
 		f.keys = append(f.keys, compile(k))
 		f.columns = append(f.columns, plan.ColumnInfo{Type: k.Type()})
 	}
 	for i := range c.app.workers.size() {
-		l := &fork{lane: newLane(c), f: f, number: i, told: never}
+		l := &fork{lane: newLane(c), f: f, number: uint8(i), told: never}
 		l.op = operator(l.c, l)
 		l.lane.place = func(b *Batch, row int32) int64 {
 			if b == &l.in || b.N == l.in.N && len(b.Cols) > 0 && len(l.in.Cols) > 0 && b.Cols[0] == l.in.Cols[0] {
@@ -329,26 +331,34 @@ func (f *forked) rows(b *Batch) {
 	for _, k := range f.keys {
 		f.key = append(f.key, k(x, b, b.Sel))
 	}
-	for _, l := range f.lanes {
-		l.sel = l.sel[:0]
+	if cap(f.owners) < b.N {
+		f.owners = make([]uint8, b.N, b.N+b.N/4)
 	}
-	if len(x.fails) == 0 {
-		for _, i := range b.Sel {
-			l := f.lanes[f.lane(f.columns, f.key, i)]
-			l.sel = append(l.sel, i)
-		}
-	} else {
-		for _, i := range b.Sel {
-			l := f.lanes[0] // where it fails again, and is reported
-			if !x.bad[i] {
-				l = f.lanes[f.lane(f.columns, f.key, i)]
+	owners := f.owners[:b.N]
+	own := func(sel []int32) {
+		for _, i := range sel {
+			owners[i] = 0 // where a key that fails does so again, and is reported
+			if len(x.fails) == 0 || !x.bad[i] {
+				owners[i] = uint8(f.lane(f.columns, f.key, i))
 			}
-			l.sel = append(l.sel, i)
 		}
 	}
-	last := b.Sel[len(b.Sel)-1]
+	n := len(b.Sel)
+	if n >= 8*forkRows {
+		each := (n + len(f.lanes) - 1) / len(f.lanes)
+		f.c.app.workers.do(len(f.lanes), func(k int) { own(b.Sel[min(n, k*each):min(n, (k+1)*each)]) })
+	} else {
+		own(b.Sel)
+	}
+	last := b.Sel[n-1]
 	f.begin(b)
-	f.each(len(b.Sel) >= forkRows, func(l *fork) {
+	f.each(n >= f.share*forkRows, func(l *fork) {
+		l.sel = l.sel[:0]
+		for _, i := range b.Sel {
+			if owners[i] == l.number {
+				l.sel = append(l.sel, i)
+			}
+		}
 		if len(l.sel) > 0 {
 			l.in = *b
 			l.in.Sel = l.sel
@@ -356,7 +366,7 @@ func (f *forked) rows(b *Batch) {
 				a.place = f.place
 			}
 			if l.sel[len(l.sel)-1] == last {
-				f.newest = l.number
+				f.newest = int(l.number)
 			}
 			l.op.rows(&l.in)
 			l.in = Batch{}
@@ -480,9 +490,37 @@ func (j *byFirst) take(f *fork, b *Batch) {
 	}
 	firsts := f.op.(*aggregate).firsts
 	for _, i := range b.Sel {
-		f.out.add(b, i)
+		f.out.time = append(f.out.time, b.Time[i])
 		f.places = append(f.places, firsts[i])
 	}
+	for c, col := range f.out.cols {
+		col.gather(b.Cols[c], b.Sel)
+	}
+}
+
+// gather appends the values at some positions.
+func (c *column) gather(v *Vector, sel []int32) {
+	if c.Null != nil || v.Null != nil || c.class == plan.ClassRow {
+		for _, i := range sel {
+			c.add(v, i)
+		}
+		return
+	}
+	switch c.class {
+	case plan.ClassInt:
+		for _, i := range sel {
+			c.I = append(c.I, v.I[i])
+		}
+	case plan.ClassFloat:
+		for _, i := range sel {
+			c.F = append(c.F, v.F[i])
+		}
+	case plan.ClassString:
+		for _, i := range sel {
+			c.S = append(c.S, v.S[i])
+		}
+	}
+	c.n += len(sel)
 }
 
 func (j *byFirst) flush(_ *Batch, next sink) {
@@ -497,6 +535,16 @@ func (j *byFirst) flush(_ *Batch, next sink) {
 	if rows == 0 {
 		return
 	}
+	// One lane's rows after the other's, then in their order.
+	first := make([]int32, len(j.lanes))
+	for i, l := range j.lanes {
+		first[i] = int32(j.out.len())
+		j.out.time = append(j.out.time, l.out.time...)
+		for c, col := range l.out.cols {
+			j.out.cols[c].gather(&col.Vector, all(l.out.len()))
+		}
+	}
+	order := make([]int32, 0, rows)
 	var heads [maxLanes]int
 	for range rows {
 		best := -1
@@ -506,19 +554,16 @@ func (j *byFirst) flush(_ *Batch, next sink) {
 				best = i
 			}
 		}
-		l := j.lanes[best]
-		at := heads[best]
+		order = append(order, first[best]+int32(heads[best]))
 		heads[best]++
-		j.out.time = append(j.out.time, l.out.time[at])
-		for c, col := range l.out.cols {
-			j.out.cols[c].add(&col.Vector, int32(at))
-		}
 	}
 	for _, l := range j.lanes {
 		l.out.clear()
 		l.places = l.places[:0]
 	}
-	next.rows(j.out.batch())
+	b := j.out.batch()
+	b.Sel = order
+	next.rows(compact(b, j.columns))
 	j.out.clear()
 }
 
@@ -631,6 +676,7 @@ func (c *builder) forkAggregate(n *plan.Aggregate, to sink) *forked {
 		return a
 	})
 	j.all = func() []*fork { return f.lanes }
+	f.share = 4 // a row of a group is cheap
 	return f
 }
 
