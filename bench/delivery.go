@@ -405,6 +405,10 @@ func (b *bench) partitions() error {
 		}
 		all := events(live, 64, 1)
 		rounds := max(1, int(b.duration/time.Second)) * 6
+		before, err := s.CPU()
+		if err != nil {
+			return err
+		}
 		records, err := pour(s.Address, all, rounds)
 		if err != nil {
 			return err
@@ -435,12 +439,17 @@ func (b *bench) partitions() error {
 		if _, err := delivered(c, live, records); err != nil {
 			return err
 		}
+		after, err := quiet(s)
+		if err != nil {
+			return err
+		}
 		most, err := peak(s.PID())
 		if err != nil {
 			return err
 		}
+		put := all.bytes * int64(rounds)
 		b.row("50 partitions open, buffers of 64 MiB", fmt.Sprintf("RSS %d MB at rest; at most %d MB while they fill at full speed, %d MB when all was delivered at once", rest/1e6, filled/1e6, most/1e6),
-			"≤ 300 MB", most <= 300e6 && status.Partitions == 50, fmt.Sprintf("%d MB in %d open buffers, GZIP, delivery-memory as by default", status.BufferedBytes/1e6, status.Partitions))
+			"≤ 300 MB", most <= 300e6 && status.Partitions == 50, fmt.Sprintf("%d MB in %d open buffers, GZIP, delivery-memory as by default; %.0f MB of records / CPU s with ingest", status.BufferedBytes/1e6, status.Partitions, megabytes(put, after-before)))
 		return nil
 	})
 }

@@ -1,0 +1,8 @@
+-- Pass through: every bid as it is.
+CREATE VIEW bid AS
+  SELECT STREAM "b_auction" AS auction, "b_bidder" AS bidder, "b_price" AS price, "b_extra" AS extra
+  FROM "NEXMARK_001" WHERE "event_type" = 2;
+
+CREATE STREAM result_stream (auction BIGINT, bidder BIGINT, price BIGINT, made TIMESTAMP, extra VARCHAR(256));
+CREATE PUMP result_pump AS INSERT INTO result_stream
+  SELECT STREAM auction, bidder, price, bid.ROWTIME, extra FROM bid;

@@ -1,0 +1,9 @@
+-- User sessions: bids of a bidder until ten seconds pass without one.
+-- Session windows are an addition to the dialect.
+CREATE VIEW bid AS
+  SELECT STREAM "b_auction" AS auction, "b_bidder" AS bidder, "b_price" AS price, "b_extra" AS extra
+  FROM "NEXMARK_001" WHERE "event_type" = 2;
+
+CREATE STREAM result_stream (bidder BIGINT, bids BIGINT);
+CREATE PUMP result_pump AS INSERT INTO result_stream
+  SELECT STREAM bidder, COUNT(*) FROM bid WINDOWED BY SESSION (PARTITION BY bidder GAP INTERVAL '10' SECOND);
