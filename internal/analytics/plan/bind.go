@@ -108,9 +108,12 @@ func (b *binder) bind(e sql.Expr) Expr {
 	case *sql.Case:
 		return b.caseExpr(e)
 	case *sql.Cast:
+		if e.Try {
+			b.extension(e, "TRY_CAST")
+		}
 		x := b.expr(e.Operand)
 		if !castable(x.Type(), e.To.Type) {
-			b.fail(e, "", "a %s cannot be cast to %s", x.Type(), e.To.Type)
+			b.fail(e, conversion(x.Type(), e.To.Type), "a %s cannot be cast to %s", x.Type(), e.To.Type)
 		}
 		if x.Type().Kind == sql.KindNull {
 			return &Const{Value{Null: true}, e.To.Type}
@@ -299,13 +302,60 @@ func (b *binder) unknownColumn(e *sql.Column, name sql.Ident, in ...entry) {
 			hint = "the name is case-sensitive; write " + sql.Quote(n)
 		}
 	}
-	if hint == "" {
-		hint = didYouMean(name.Name, names)
+	if near := didYouMean(name.Name, names); hint == "" && near != "" {
+		hint = near
+	} else if hint == "" && name.Quoted && len(e.Parts) == 1 {
+		hint = "a text stands in ': '" + strings.ReplaceAll(name.Name, "'", "''") + "'"
+	} else if hint == "" {
+		hint = allOf(names)
 	}
 	if unqualified && len(e.Parts) > 1 {
 		b.fail(e, hint, "there is no table or column %s here", sql.Quote(name.Name))
 	}
 	b.fail(e, hint, "there is no column %s", sql.Quote(name.Name))
+}
+
+// allOf lists what there is, if that is short.
+func allOf(names []string) string {
+	if len(names) == 0 || len(names) > 12 {
+		return ""
+	}
+	quoted := make([]string, len(names))
+	for i, n := range names {
+		quoted[i] = sql.Quote(n)
+	}
+	if len(names) == 1 {
+		return "there is " + quoted[0]
+	}
+	return "there are " + strings.Join(quoted[:len(names)-1], ", ") + " and " + quoted[len(names)-1]
+}
+
+func nearOrAll(name string, names []string) string {
+	if near := didYouMean(name, names); near != "" {
+		return near
+	}
+	return allOf(names)
+}
+
+// conversion says how one type is brought to another; empty if there is no way.
+func conversion(from, to sql.Type) string {
+	switch {
+	case from.Kind == sql.KindRow:
+		return "name one of its members"
+	case castable(from, to):
+		return "convert it with CAST"
+	case from.Kind == sql.KindTimestamp && isNumeric(to.Kind):
+		return "convert it with UNIX_TIMESTAMP"
+	case isInteger(from.Kind) && to.Kind == sql.KindTimestamp:
+		return "convert it with TO_TIMESTAMP, which takes milliseconds"
+	case isNumeric(from.Kind) && to.Kind == sql.KindBoolean:
+		return "write a comparison, such as <> 0"
+	case from.Kind == sql.KindBoolean && isNumeric(to.Kind):
+		return "write CASE WHEN … THEN 1 ELSE 0 END"
+	case isNumeric(from.Kind) && to.Kind == sql.KindInterval:
+		return "multiply it with INTERVAL '1' SECOND"
+	}
+	return ""
 }
 
 func didYouMean(name string, names []string) string {
@@ -401,7 +451,14 @@ func (b *binder) arithmetic(e *sql.Operation, l, r Expr) Expr {
 	case isDatetime(lt.Kind) && isDatetime(rt.Kind) && e.Op == "-":
 		b.fail(e, "write ("+sql.Text(e.Left)+" - "+sql.Text(e.Right)+") SECOND or with another unit", "the difference of two %s values needs a unit", lt.Kind)
 	}
-	b.fail(e, "", "%s cannot stand between %s and %s", e.Op, lt, rt)
+	hint := ""
+	switch {
+	case isCharacter(lt.Kind) || isCharacter(rt.Kind):
+		hint = "convert the text with CAST"
+	case isDatetime(lt.Kind) && isNumeric(rt.Kind):
+		hint = "write an interval, such as INTERVAL '5' SECOND"
+	}
+	b.fail(e, hint, "%s cannot stand between %s and %s", e.Op, lt, rt)
 	return nil
 }
 
@@ -441,7 +498,17 @@ func (b *binder) same(at sql.Node, l, r Expr) (Expr, Expr) {
 	}
 	t, ok := common(lt, rt)
 	if !ok {
-		b.fail(at, "convert one with CAST", "%s and %s cannot be compared", lt, rt)
+		hint := conversion(lt, rt)
+		if hint == "" {
+			hint = conversion(rt, lt)
+		}
+		for i, t := range []sql.Type{lt, rt} {
+			if other := []sql.Type{rt, lt}[i]; isDatetime(t.Kind) && isCharacter(other.Kind) {
+				hint = fmt.Sprintf("write %s '…', or convert the text with CAST or CHAR_TO_%[1]s", t.Kind)
+			}
+		}
+		hint = strings.Replace(hint, "convert it", "convert one", 1)
+		b.fail(at, hint, "%s and %s cannot be compared", lt, rt)
 	}
 	if isCharacter(t.Kind) || t.Kind == sql.KindInterval || isBinary(t.Kind) {
 		return typedNull(l, t), typedNull(r, t) // compared as they are
@@ -471,7 +538,7 @@ func (b *binder) boolean(x Expr, at sql.Node) Expr {
 	case sql.KindNull:
 		return &Const{Value{Null: true}, booleanType}
 	}
-	b.fail(at, "", "a condition is needed here, not a %s", x.Type())
+	b.fail(at, conversion(x.Type(), booleanType), "a condition is needed here, not a %s", x.Type())
 	return nil
 }
 

@@ -27,6 +27,21 @@ var unavailable = map[string]string{
 	"PERCENT_RANK": "use GROUP_RANK", "CUME_DIST": "use GROUP_RANK",
 }
 
+// elsewhere are functions of other dialects, and what to write here.
+var elsewhere = map[string]string{
+	"DATEDIFF": "write (a - b) SECOND, or TSDIFF for milliseconds", "TIMESTAMPDIFF": "write (a - b) SECOND, or TSDIFF for milliseconds",
+	"DATEADD": "add an interval, such as INTERVAL '1' DAY", "DATE_ADD": "add an interval, such as INTERVAL '1' DAY", "TIMESTAMPADD": "add an interval, such as INTERVAL '1' DAY",
+	"DATE_TRUNC": "write FLOOR(t TO MINUTE)", "DATE_FORMAT": "write TIMESTAMP_TO_CHAR", "TO_CHAR": "write TIMESTAMP_TO_CHAR", "TO_DATE": "write CHAR_TO_DATE",
+	"NOW": "write CURRENT_ROW_TIMESTAMP", "GETDATE": "write CURRENT_ROW_TIMESTAMP", "SYSDATE": "write CURRENT_ROW_TIMESTAMP", "FROM_UNIXTIME": "write TO_TIMESTAMP, which takes milliseconds",
+	"IFNULL": "write COALESCE", "NVL": "write COALESCE", "ISNULL": "write COALESCE", "IF": "write CASE", "IIF": "write CASE", "DECODE": "write CASE",
+	"LEN": "write CHAR_LENGTH", "LENGTH": "write CHAR_LENGTH", "SUBSTR": "write SUBSTRING", "CONCAT": "write ||", "INSTR": "write POSITION", "CHARINDEX": "write POSITION",
+	"REPLACE": "write REGEX_REPLACE", "REGEXP_REPLACE": "write REGEX_REPLACE", "LTRIM": "write TRIM(LEADING FROM s)", "RTRIM": "write TRIM(TRAILING FROM s)",
+	"LEFT": "write SUBSTRING", "RIGHT": "write SUBSTRING", "LCASE": "write LOWER", "UCASE": "write UPPER", "LOG": "write LN or LOG10", "POW": "write POWER",
+	"ROUND": "write CAST(x AS DECIMAL(18,2)), which rounds", "GREATEST": "write CASE", "LEAST": "write CASE", "MEDIAN": "it would have to keep every value",
+	"YEAR": "write EXTRACT(YEAR FROM t)", "VARIANCE": "write VAR_SAMP or VAR_POP", "APPROX_COUNT_DISTINCT": "write COUNT_DISTINCT_ITEMS_TUMBLING, a table function",
+	"JSON_EXTRACT": "write JSON_VALUE, an addition to the dialect", "UUID": "there is none: rows are the same when they are computed again", "RAND": "there is none: rows are the same when they are computed again",
+}
+
 // tableFunctions stand in TABLE(…).
 var tableFunctions = []string{"TOP_K_ITEMS_TUMBLING", "COUNT_DISTINCT_ITEMS_TUMBLING", "GROUP_RANK", "RANDOM_CUT_FOREST", "RANDOM_CUT_FOREST_WITH_EXPLANATION", "HOTSPOTS"}
 
@@ -343,8 +358,8 @@ func (b *binder) call(e *sql.Call) Expr {
 		if name == "SESSION" || name == "HOP" || name == "TUMBLE" {
 			b.fail(e, "group by FLOOR or STEP of ROWTIME", "there is no function %s", name)
 		}
-		hint := ""
-		if near := sql.Nearest(name, b.functionNames()); near != "" {
+		hint := elsewhere[name]
+		if near := sql.Nearest(name, b.functionNames()); hint == "" && near != "" {
 			hint = "did you mean " + near + "?" // functions need no quotes, reserved or not
 		}
 		b.fail(&e.Name, hint, "there is no function %s", sql.Quote(name))
@@ -439,7 +454,7 @@ func (b *binder) userFunction(e *sql.Call, overloads []*sql.CreateFunction) Expr
 		return nil
 	}
 	if wrong == "" {
-		wrong = "no function " + sql.Quote(e.Name.Name) + " takes " + argumentCount(len(args), len(args))
+		b.fail(e, "", "no function %s takes %s", sql.Quote(e.Name.Name), argumentCount(len(args), len(args)))
 	}
 	b.fail(e, "convert arguments with CAST", "%s", wrong)
 	return nil

@@ -143,8 +143,14 @@ func (g *grouping) operator(s *sql.Select, node Node, streaming bool) Node {
 			return n
 		}
 	}
+	why := ""
+	for _, k := range g.keys {
+		if isDatetime(k.Type().Kind) {
+			why = "; a time in the data can go back, only ROWTIME never does"
+		}
+	}
 	c.fail(s.GroupBy[0].Place(), "add FLOOR("+hintName(s)+"ROWTIME TO MINUTE) to GROUP BY, or use WINDOWED BY STAGGER",
-		"GROUP BY over a stream needs a key that grows with time: none of these says when a group is complete, so it would have to be kept for ever")
+		"GROUP BY over a stream needs a key that grows with time: none of these says when a group is complete, so it would have to be kept for ever%s", why)
 	return nil
 }
 

@@ -83,7 +83,10 @@ type cte struct {
 type bail struct{ err *sql.Error }
 
 func (c *compiler) fail(at sql.Span, hint, format string, args ...any) {
-	panic(bail{sql.NewError(c.text, at, hint, format, args...)})
+	err := sql.NewError(c.text, at, hint, format, args...)
+	// INTEGER and INTERVAL are the types that begin with a vowel.
+	err.Message = strings.ReplaceAll(err.Message, "a INTE", "an INTE")
+	panic(bail{err})
 }
 
 func (c *compiler) recovered(f func()) {
@@ -335,7 +338,11 @@ func (c *compiler) createPump(s *sql.CreatePump) {
 	p := &Pump{Name: name, Stopped: s.Stopped, Target: c.target(s.Insert.Target), Text: sql.StatementText(s.Insert)}
 	node := c.query(s.Insert.Query)
 	if !Streaming(node) {
-		c.fail(s.Insert.Query.Place(), "", "a pump reads at least one stream")
+		hint := ""
+		if _, values := s.Insert.Query.Body.(*sql.Values); values {
+			hint = "leave CREATE PUMP … AS out: INSERT INTO … VALUES runs once"
+		}
+		c.fail(s.Insert.Query.Place(), hint, "a pump reads at least one stream")
 	}
 	p.Root = c.insertion(s.Insert, p.Target, node)
 	p.Text += fingerprint(p.Root)
@@ -387,14 +394,14 @@ func (c *compiler) insertion(s *sql.Insert, target *Stream, node Node) Node {
 			for i, col := range target.Columns {
 				names[i] = col.Name
 			}
-			c.fail(id.Place(), didYouMean(id.Name, names), "the stream %s has no column %s", sql.Quote(target.Name), sql.Quote(id.Name))
+			c.fail(id.Place(), nearOrAll(id.Name, names), "the stream %s has no column %s", sql.Quote(target.Name), sql.Quote(id.Name))
 		case slices.Contains(to, at):
 			c.fail(id.Place(), "", "the column %s is listed twice", sql.Quote(id.Name))
 		}
 		to = append(to, at)
 	}
 	if len(to) != len(columns) {
-		c.fail(s.Query.Place(), "", "%s takes %d columns, but the query has %d", sql.Quote(target.Name), len(to), len(columns))
+		c.fail(s.Query.Place(), "", "%s takes %s, but the query has %d", sql.Quote(target.Name), counted(len(to), "column"), len(columns))
 	}
 	for _, col := range target.Columns {
 		n.Exprs = append(n.Exprs, &Const{Value{Null: true}, col.Type})
@@ -410,11 +417,7 @@ func (c *compiler) insertion(s *sql.Insert, target *Stream, node Node) Node {
 		}
 		col := target.Columns[t]
 		if !assignable(from.T, col.Type) {
-			hint := "convert it with CAST"
-			if from.T.Kind == sql.KindTimestamp && isInteger(col.Type.Kind) {
-				hint = "convert it with UNIX_TIMESTAMP"
-			}
-			c.fail(place(i), hint, "a %s cannot be stored in the column %s, a %s", from.T, sql.Quote(col.Name), col.Type)
+			c.fail(place(i), conversion(from.T, col.Type), "a %s cannot be stored in the column %s, a %s", from.T, sql.Quote(col.Name), col.Type)
 		}
 		n.Exprs[t] = convert(from, col.Type, true)
 	}

@@ -98,14 +98,14 @@ func (c *compiler) setOperation(s *sql.SetOperation) Node {
 	left, right := c.body(s.Left), c.body(s.Right)
 	l, r := left.Columns(), right.Columns()
 	if len(l) != len(r) {
-		c.fail(s.Place(), "", "%s joins queries with the same number of columns, not %d and %d", s.Op, len(l), len(r))
+		c.fail(s.Right.Place(), "", "%s joins queries with the same number of columns, not %d and %d", s.Op, len(l), len(r))
 	}
 	ls, rs := Streaming(left), Streaming(right)
 	columns := make([]ColumnInfo, len(l))
 	for i := range l {
 		t, ok := common(l[i].Type, r[i].Type)
 		if !ok {
-			c.fail(s.Place(), "convert one with CAST", "column %d is a %s on one side and a %s on the other", i+1, l[i].Type, r[i].Type)
+			c.fail(s.Right.Place(), "convert one with CAST", "column %d is a %s on the left and a %s on the right", i+1, l[i].Type, r[i].Type)
 		}
 		columns[i] = ColumnInfo{Name: l[i].Name, Type: t}
 		// What both sides say of their column's relation to time holds for both.
@@ -116,9 +116,9 @@ func (c *compiler) setOperation(s *sql.SetOperation) Node {
 	left, right = retyped(left, columns), retyped(right, columns)
 	switch {
 	case ls != rs:
-		c.fail(s.Place(), "", "%s cannot join a stream and a table", s.Op)
+		c.fail(s.Right.Place(), "", "%s joins streams or tables, not a stream and a table", s.Op)
 	case ls && (s.Op != "UNION" || !s.All):
-		c.fail(s.Place(), "write UNION ALL", "streams know UNION ALL only; %s would have to remember every row for ever", s.Op)
+		c.fail(s.Right.Place(), map[string]string{"UNION": "write UNION ALL", "EXCEPT": "write WHERE NOT EXISTS (SELECT STREAM … FROM s OVER (RANGE INTERVAL '1' MINUTE PRECEDING) …)", "INTERSECT": "write WHERE EXISTS (SELECT STREAM … FROM s OVER (RANGE INTERVAL '1' MINUTE PRECEDING) …)"}[s.Op], "%s of streams would have to remember every row for ever: streams know UNION ALL only", s.Op)
 	case s.Op == "UNION" && s.All:
 		n := &Union{output: output{columns}}
 		for _, side := range []Node{left, right} {
@@ -184,7 +184,7 @@ func (c *compiler) sorted(n Node, orderBy []sql.SortItem, b *binder, project *Pr
 		case *sql.Number:
 			at, err := strconv.Atoi(e.Text)
 			if err != nil || at < 1 || at > width {
-				c.fail(e.Place(), "", "there is no column %s to order by; there are %d", e.Text, width)
+				c.fail(e.Place(), "", "there is no column %s to order by; the query has %s", e.Text, counted(width, "column"))
 			}
 			column = at - 1
 		case *sql.Column:
@@ -422,7 +422,7 @@ func (c *compiler) items(s *sql.Select, b *binder, entries []entry) (*Project, [
 		list = append(list, named{name, e})
 	}
 	if len(list) == 0 {
-		c.fail(s.Place(), "", "the select list has no columns")
+		c.fail(s.Place(), "list what the stream takes", "the select list has no columns: ROWTIME is none")
 	}
 	if len(list) > 1000 {
 		c.fail(s.Place(), "", "a query has at most 1000 columns")

@@ -293,7 +293,7 @@ func (c *compiler) condition(t *sql.Join, entries []entry, leftEntries int, stre
 			pair := [2]Expr{}
 			for i, part := range [2][]entry{entries[:leftEntries], entries[leftEntries:]} {
 				one := &binder{c: c, scope: scope{part}, where: "in USING"}
-				pair[i] = one.column(&sql.Column{Parts: []sql.Ident{name}})
+				pair[i] = one.column(sql.ColumnOf(name))
 			}
 			l, r := b.same(t, pair[0], pair[1])
 			conjuncts = append(conjuncts, &Call{Func: "=", Args: []Expr{l, r}, T: booleanType})

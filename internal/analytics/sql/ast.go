@@ -537,6 +537,9 @@ type (
 	}
 )
 
+// ColumnOf is a column of which only the name is known.
+func ColumnOf(name Ident) *Column { return &Column{name.node, []Ident{name}} }
+
 func (*Number) expr()           {}
 func (*String) expr()           {}
 func (*Binary) expr()           {}

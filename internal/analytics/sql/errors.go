@@ -80,7 +80,7 @@ func (e *Error) Excerpt(text string) string {
 // Nearest is the candidate that a misspelt word most likely stands for, empty if
 // none is near.
 func Nearest(word string, candidates []string) string {
-	best, distance := "", max(1, len(word)/3)+1
+	best, distance := "", min(max(1, len(word)/3), len(word)-1)+1
 	upper := strings.ToUpper(word)
 	for _, c := range candidates {
 		if c == word {

@@ -77,6 +77,9 @@ func (p *parser) predicate() Expr {
 func (p *parser) predicateTail(start Pos, left Expr) Expr {
 	for _, op := range []string{"=", "<>", "!=", "<", "<=", ">", ">="} {
 		if p.accept(op) {
+			if p.atAny("ANY", "SOME", "ALL") && p.peek(1).is("(") && (p.peek(2).is("SELECT") || p.peek(2).is("VALUES")) {
+				p.reservedWord(p.tokens[0])
+			}
 			right := p.additive()
 			if op == "!=" {
 				op = "<>"
@@ -392,7 +395,7 @@ func (p *parser) datetime() Expr {
 		d.Millis, ok = ParseTimestamp(t.text)
 	}
 	if !ok {
-		p.failAt(t.span, "", "a %s is written %s", word, form)
+		p.failAt(t.span, "", "%s is no %s, which is written %s", p.describe(t), word, form)
 	}
 	d.node = p.from(start)
 	return d
@@ -432,6 +435,9 @@ func (p *parser) caseExpr() Expr {
 	start := p.start()
 	p.advance()
 	c := &Case{}
+	if p.at("END") || p.at("ELSE") {
+		p.unexpected("WHEN", "WHEN")
+	}
 	if !p.at("WHEN") {
 		c.Operand = p.expression()
 	}
@@ -577,13 +583,7 @@ func (p *parser) columnOrCall() Expr {
 			p.advance()
 			c.Parts = append(c.Parts, Ident{node{t.span}, t.text, false})
 		} else if len(c.Parts) == 0 && t.kind == kindWord && reserved[t.text] {
-			hint := ""
-			if callWords[t.text] {
-				hint = "a function is followed by \"(\"; a column of this name is written \"" + t.text + "\""
-			} else {
-				hint = "a column of this name is written \"" + t.text + "\""
-			}
-			p.failAt(t.span, hint, "expected an expression, found the reserved word %s", t.text)
+			p.reservedWord(t)
 		} else {
 			c.Parts = append(c.Parts, p.ident("a column's name"))
 		}
@@ -598,6 +598,32 @@ func (p *parser) columnOrCall() Expr {
 	c.node = p.from(start)
 	return &c
 }
+
+// reservedWord fails because a word stands where an expression should.
+func (p *parser) reservedWord(t token) {
+	hint := "a column of this name is written \"" + t.text + "\""
+	switch {
+	case t.is("ROLLUP"), t.is("CUBE"), t.is("GROUPING"):
+		p.failAt(t.span, "write a query for each grouping", "%s is not part of the dialect", t.text)
+	case (t.is("ANY") || t.is("SOME") || t.is("ALL")) && p.peek(1).is("("):
+		p.failAt(t.span, "write IN or NOT IN, or compare with (SELECT MAX(…) FROM …)", "a comparison with %s of a query is not part of the dialect", t.text)
+	case clauseWords[t.text]:
+		hint = ""
+		if p.lexer.text[p.last.Start:p.last.End] == "," {
+			hint = "there is a comma too many before it"
+		}
+		p.failAt(t.span, hint, "expected an expression, found %s", t.text)
+	case callWords[t.text]:
+		hint = "a function is followed by \"(\"; " + hint
+	}
+	p.failAt(t.span, hint, "expected an expression, found the reserved word %s", t.text)
+}
+
+// clauseWords begin what comes behind an expression; nobody has columns of these
+// names.
+var clauseWords = map[string]bool{"AND": true, "AS": true, "BY": true, "ELSE": true, "END": true, "EXCEPT": true, "FROM": true, "GROUP": true, "HAVING": true,
+	"INTERSECT": true, "INTO": true, "IS": true, "JOIN": true, "LIMIT": true, "ON": true, "OR": true, "ORDER": true, "OVER": true, "SELECT": true, "THEN": true,
+	"UNION": true, "USING": true, "WHEN": true, "WHERE": true, "WINDOW": true, "WITH": true}
 
 // call reads the arguments of a function and what analytic functions have behind
 // them.

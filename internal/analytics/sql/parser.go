@@ -157,11 +157,18 @@ func (p *parser) describe(t token) string {
 // words are keywords that could stand here, for a better hint.
 func (p *parser) unexpected(want string, words ...string) {
 	t := p.tokens[0]
+	before := p.lexer.text[p.last.Start:p.last.End]
 	hint := ""
-	if t.kind == kindWord {
+	switch {
+	case t.kind == kindWord:
+		words = slices.DeleteFunc(slices.Clone(words), func(w string) bool { return w[0] < 'A' || w[0] > 'Z' })
 		if near := Nearest(t.text, words); near != "" {
 			hint = "did you mean " + near + "?"
 		}
+	case t.is("=") && before == "=":
+		hint = "equality is written ="
+	case before == ",":
+		hint = "there is a comma too many before it"
 	}
 	p.failAt(t.span, hint, "expected %s, found %s", want, p.describe(t))
 }
@@ -335,12 +342,15 @@ func (p *parser) create(start Pos) Statement {
 	if replace {
 		p.expect("REPLACE")
 	}
+	if p.at("TABLE") {
+		p.failAt(p.tokens[0].span, "rows that come and go are a STREAM; a reference table is added to the application as a reference data source", "tables are not created in SQL")
+	}
 	switch what := p.expectOne("STREAM", "PUMP", "FUNCTION", "VIEW"); what {
 	case "STREAM":
 		s := &CreateStream{Replace: replace, Name: p.name("the stream's name")}
 		p.expect("(")
 		s.Columns = p.columns()
-		p.expect(")")
+		p.closeList("the columns")
 		s.Description = p.description()
 		s.node = p.from(start)
 		return s
@@ -368,6 +378,14 @@ func (p *parser) create(start Pos) Statement {
 	s.Query = p.query()
 	s.node = p.from(start)
 	return s
+}
+
+// closeList moves past the parenthesis behind a list.
+func (p *parser) closeList(what string) {
+	if !p.at(")") {
+		p.unexpected("\",\" or \")\" behind " + what)
+	}
+	p.advance()
 }
 
 func (p *parser) description() *string {
@@ -402,7 +420,7 @@ func (p *parser) createFunction(start Pos, replace bool) Statement {
 	if !p.at(")") {
 		f.Params = p.columns()
 	}
-	p.expect(")")
+	p.closeList("the parameters")
 	p.expect("RETURNS")
 	f.Returns = p.typeName()
 	for !p.accept("RETURN") {
@@ -579,6 +597,8 @@ func (p *parser) qualifier() Qualifier {
 			q.Fraction = p.integer("the number of fraction digits", 0, 9)
 			p.expect(")")
 		}
+	} else if p.at("TO") && next.kind == kindWord && unitOf(next.text) != UnitNone && unitOf(next.text) < q.Start {
+		p.failAt(p.tokens[0].span.Through(next.span), "write "+next.text+" TO "+q.Start.String(), "an interval goes from the larger unit to the smaller one")
 	}
 	return q
 }

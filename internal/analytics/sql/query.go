@@ -186,7 +186,7 @@ func (p *parser) selectItem() SelectItem {
 
 // notAlias are words without reservation that cannot be a table's or column's
 // alias unless AS precedes them, because they go on with the query.
-var notAlias = map[string]bool{"WINDOWED": true, "QUALIFY": true}
+var notAlias = map[string]bool{"WINDOWED": true, "QUALIFY": true, "MATCH_RECOGNIZE": true}
 
 // alias reads [AS] name. ROWTIME is a column's name too.
 func (p *parser) alias(column bool) *Ident {
@@ -209,6 +209,9 @@ func (p *parser) windowedBy() *WindowedBy {
 	start := p.start()
 	p.advance()
 	p.expect("BY")
+	if !p.atAny("STAGGER", "SESSION") && p.tokens[0].kind == kindWord && Nearest(p.tokens[0].text, []string{"STAGGER", "SESSION"}) == "" {
+		p.failAt(p.tokens[0].span, "tumbling windows are GROUP BY STEP(ROWTIME BY INTERVAL '1' MINUTE), sliding ones OVER (RANGE INTERVAL '1' MINUTE PRECEDING)", "expected STAGGER, found %s", p.describe(p.tokens[0]))
+	}
 	w := &WindowedBy{Session: p.expectOne("STAGGER", "SESSION") == "SESSION"}
 	p.expect("(")
 	p.expect("PARTITION")
@@ -336,6 +339,8 @@ func (p *parser) tableRef() TableRef {
 	for {
 		j := &Join{Left: left}
 		switch {
+		case p.atAny("LATERAL", "MATCH_RECOGNIZE", "TABLESAMPLE"):
+			p.failAt(p.tokens[0].span, "", "%s is not part of the dialect", p.tokens[0].text)
 		case p.accept("CROSS"):
 			j.Kind = CrossJoin
 			p.expect("JOIN")
@@ -378,6 +383,9 @@ func (p *parser) tableRef() TableRef {
 
 func (p *parser) tablePrimary() TableRef {
 	start := p.start()
+	if p.at("LATERAL") || p.at("UNNEST") {
+		p.failAt(p.tokens[0].span, "", "%s is not part of the dialect", p.tokens[0].text)
+	}
 	switch {
 	case p.accept("("):
 		if p.atAny("SELECT", "VALUES", "WITH", "(") {
