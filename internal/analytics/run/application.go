@@ -21,7 +21,9 @@ type Options struct {
 	// one per processor that Go may use, 1 has the caller do everything. Results do
 	// not depend on it, nor does what a snapshot can be restored into.
 	Workers int
-	// MemoryLimit is how many bytes the state may take; 0 is no limit.
+	// MemoryLimit is how many bytes the state may take; 0 is no limit. It is compared
+	// with what is measured between rows: as the room for what is kept doubles, a
+	// state can be past it by most of it before that is seen.
 	MemoryLimit int64
 }
 
@@ -42,7 +44,12 @@ type Application struct {
 	contexts []*context
 	working  bool // operators are at work
 	failures []failedRow
-	started  bool
+
+	rows, fed int64 // rows and bytes that have gone into streams
+	checked   int64 // what fed was when the state was looked at
+	step      int64 // what it grows by until the next look
+	full      error // ErrMemory with its reason, once the limit was reached
+	started   bool
 }
 
 // stream is a running in-application stream.
@@ -98,6 +105,7 @@ func New(program *plan.Program, o Options) *Application {
 			merges[s] = m
 			// Rows that wait belong to their stream; the pumps that feed it are its text.
 			p := &part{name: "stream " + s.Name, ops: []stateful{m}}
+			a.meters = append(a.meters, &meter{name: "rows that wait for others in " + p.name, op: m})
 			for _, pump := range program.Pumps {
 				if pump.Target == s && !pump.Stopped {
 					p.text += pump.Text + ";"
@@ -130,6 +138,8 @@ func New(program *plan.Program, o Options) *Application {
 		}
 		c.build(p.Root, to)
 	}
+	a.meters = append(a.meters, &meter{name: "reference tables", op: tableMeter{a}})
+	a.look()
 	return a
 }
 
@@ -166,6 +176,7 @@ func (a *Application) SetTable(name string, rows *Rows) error {
 			for _, l := range a.lookups {
 				l.table = nil
 			}
+			a.look()
 			return nil
 		}
 	}
@@ -272,10 +283,26 @@ func (a *Application) Advance(name string, t int64) error {
 // run has operators work. What rows fail for is put out in the end, in order of
 // the rows' time: operators come one after the other for a whole batch, and that
 // should not show. Failures of one instant are in no particular order.
-func (a *Application) run(work func()) error {
+func (a *Application) run(work func()) (err error) {
+	if a.full != nil {
+		return a.full
+	}
 	a.working = true
-	defer func() { a.working = false }()
+	defer func() {
+		a.working = false
+		if r := recover(); r != nil {
+			full, ok := r.(fullError)
+			if !ok {
+				panic(r)
+			}
+			a.full = full.error
+			err = a.full
+		}
+	}()
 	work()
+	if a.fed-a.checked >= a.step {
+		a.check(false)
+	}
 	slices.SortStableFunc(a.failures, func(f, g failedRow) int { return cmp.Compare(f.rowtime, g.rowtime) })
 	for _, f := range a.failures {
 		a.putError(f)
@@ -286,6 +313,7 @@ func (a *Application) run(work func()) error {
 }
 
 func (s *stream) insert(b *Batch) {
+	s.app.account(b)
 	s.high = b.Time[b.Sel[len(b.Sel)-1]]
 	for _, tap := range s.taps {
 		tap(b)

@@ -27,3 +27,14 @@ func ForkRows(n int) (before int) {
 	before, forkRows = forkRows, n
 	return before
 }
+
+// Measured looks at all operators and says what they keep.
+func (a *Application) Measured() int64 {
+	total := int64(0)
+	for _, m := range a.meters {
+		var g gauge
+		m.op.measure(&g)
+		total += g.bytes
+	}
+	return total
+}

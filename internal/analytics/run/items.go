@@ -17,15 +17,15 @@ func newTableFunction(c *builder, n *plan.TableFunction, next sink) sink {
 	switch n.Name {
 	case "TOP_K_ITEMS_TUMBLING":
 		k := int(n.Args[0].I)
-		return keep(c, &itemWindow{n: n, size: n.Args[1].I * 1000, next: next, type_: columns[n.Column].Type, top: newSpaceSaving(min(max(1000, 10*k), 1_000_000)), k: k})
+		return keep(c, n.Name, &itemWindow{n: n, size: n.Args[1].I * 1000, next: next, type_: columns[n.Column].Type, top: newSpaceSaving(min(max(1000, 10*k), 1_000_000)), k: k})
 	case "COUNT_DISTINCT_ITEMS_TUMBLING":
-		return keep(c, &itemWindow{n: n, size: n.Args[0].I * 1000, next: next, type_: columns[n.Column].Type, distinct: &distinctCount{}})
+		return keep(c, n.Name, &itemWindow{n: n, size: n.Args[0].I * 1000, next: next, type_: columns[n.Column].Type, distinct: &distinctCount{}})
 	case "GROUP_RANK":
-		return keep(c, &groupRank{n: n, kept: newTable(columns), columns: columns, next: next, idle: n.Args[2].I, most: int(n.Args[3].I)})
+		return keep(c, n.Name, &groupRank{n: n, kept: newTable(columns), columns: columns, next: next, idle: n.Args[2].I, most: int(n.Args[3].I)})
 	case "HOTSPOTS":
-		return keep(c, &hotspotFunction{n: n, columns: columns, next: next, h: newHotspots(int(n.Args[0].I), n.Args[1].F, int(n.Args[2].I), len(n.Numeric))})
+		return keep(c, n.Name, &hotspotFunction{n: n, columns: columns, next: next, h: newHotspots(int(n.Args[0].I), n.Args[1].F, int(n.Args[2].I), len(n.Numeric))})
 	}
-	return keep(c, newForestFunction(c, n, columns, next))
+	return keep(c, n.Name, newForestFunction(c, n, columns, next))
 }
 
 // itemWindow is TOP_K_ITEMS_TUMBLING or COUNT_DISTINCT_ITEMS_TUMBLING. Windows

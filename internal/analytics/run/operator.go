@@ -33,10 +33,14 @@ type builder struct {
 	subquery *subquery
 }
 
-// keep has an operator's state go into snapshots.
-func keep[T stateful](c *builder, op T) T {
+// keep has an operator's state go into snapshots, and be measured under a name.
+func keep[T interface {
+	stateful
+	measured
+}](c *builder, name string, op T) T {
 	if c.part != nil {
 		c.part.ops = append(c.part.ops, op)
+		c.measures(name, op)
 	}
 	return op
 }
@@ -62,27 +66,27 @@ func (c *builder) build(n plan.Node, to sink) {
 			c.build(n.Input, f)
 			return
 		}
-		c.build(n.Input, keep(c, newAggregate(c, n, to)))
+		c.build(n.Input, keep(c, "GROUP BY", newAggregate(c, n, to)))
 	case *plan.Stagger:
-		c.build(n.Input, keep(c, newStagger(c, n, to)))
+		c.build(n.Input, keep(c, staggerName(n), newStagger(c, n, to)))
 	case *plan.Distinct:
 		if f := c.forkDistinct(n, to); f != nil {
 			c.build(n.Input, f)
 			return
 		}
-		c.build(n.Input, keep(c, &distinct{c: c, n: n, seen: newGroups(n.Columns()), next: to}))
+		c.build(n.Input, keep(c, "SELECT DISTINCT", &distinct{c: c, n: n, seen: newGroups(n.Columns()), next: to}))
 	case *plan.Windowed:
 		if f := c.forkWindowed(n, to); f != nil {
 			c.build(n.Input, f)
 			return
 		}
-		c.build(n.Input, keep(c, newWindowed(c, n, to)))
+		c.build(n.Input, keep(c, "OVER", newWindowed(c, n, to)))
 	case *plan.Join:
-		j := keep(c, newJoin(c, n, to))
+		j := keep(c, "JOIN", newJoin(c, n, to))
 		c.build(n.Left, j.side(0))
 		c.build(n.Right, j.side(1))
 	case *plan.SemiJoin:
-		j := keep(c, newSemiJoin(c, n, to))
+		j := keep(c, "the query in WHERE", newSemiJoin(c, n, to))
 		c.build(n.Input, j.side(0))
 		c.build(n.Other, j.side(1))
 	case *plan.Lookup:
@@ -97,7 +101,7 @@ func (c *builder) build(n plan.Node, to sink) {
 			}
 			return
 		}
-		m := keep(c, newMerge(n.Columns(), len(n.Branches), to))
+		m := keep(c, "UNION ALL", newMerge(n.Columns(), len(n.Branches), to))
 		for i, b := range n.Branches {
 			c.build(b, m.side(i))
 		}
@@ -106,12 +110,23 @@ func (c *builder) build(n plan.Node, to sink) {
 		c.build(n.Left, &collector{t: s.left, done: s.finish})
 		c.build(n.Right, &collector{t: s.right, done: s.finish})
 	case *plan.Sort:
-		c.build(n.Input, keep(c, newSort(c, n, to)))
+		c.build(n.Input, keep(c, "ORDER BY", newSort(c, n, to)))
 	case *plan.Limit:
-		c.build(n.Input, keep(c, &limit{left: n.Count, next: to}))
+		l := &limit{left: n.Count, next: to}
+		if c.part != nil {
+			c.part.ops = append(c.part.ops, l)
+		}
+		c.build(n.Input, l)
 	case *plan.TableFunction:
 		c.build(n.Input, newTableFunction(c, n, to))
 	}
+}
+
+func staggerName(n *plan.Stagger) string {
+	if n.Session {
+		return "WINDOWED BY SESSION"
+	}
+	return "WINDOWED BY STAGGER"
 }
 
 // chain makes the operator of a node without state, or those of several.

@@ -283,6 +283,7 @@ type fork struct {
 type forkable interface {
 	sink
 	divisible
+	measured
 	// take over what another lane has besides records.
 	shareHead(from forkable)
 }
@@ -292,7 +293,7 @@ func (f *fork) bound(t int64) { f.told = t }
 func (f *fork) end()          {}
 
 // fork divides an operator that operator makes.
-func (c *builder) fork(keys []plan.Expr, to sink, j joins, operator func(c *builder, to sink) forkable) *forked {
+func (c *builder) fork(name string, keys []plan.Expr, to sink, j joins, operator func(c *builder, to sink) forkable) *forked {
 	f := &forked{c: c, joins: j, next: to, share: 1}
 	for _, k := range keys {
 		f.keys = append(f.keys, compile(k))
@@ -312,7 +313,7 @@ func (c *builder) fork(keys []plan.Expr, to sink, j joins, operator func(c *buil
 		}
 		f.lanes = append(f.lanes, l)
 	}
-	return keep(c, f)
+	return keep(c, name, f)
 }
 
 // lane is the number of the lane of a key.
@@ -670,7 +671,7 @@ func (c *builder) forkAggregate(n *plan.Aggregate, to sink) *forked {
 		}
 	}
 	j := &byFirst{columns: n.Columns(), out: newTable(n.Columns())}
-	f := c.fork(keys, to, j, func(c *builder, to sink) forkable {
+	f := c.fork("GROUP BY", keys, to, j, func(c *builder, to sink) forkable {
 		a := newAggregate(c, n, to)
 		a.ordered = true
 		return a
@@ -704,7 +705,7 @@ func (c *builder) forkWindowed(n *plan.Windowed, to sink) *forked {
 		}
 	}
 	width := len(n.Input.Columns())
-	return c.forkInPlace(keys, width, n.Columns()[width:], to, func(c *builder, to sink) forkable { return newWindowed(c, n, to) })
+	return c.forkInPlace("OVER", keys, width, n.Columns()[width:], to, func(c *builder, to sink) forkable { return newWindowed(c, n, to) })
 }
 
 // forkDistinct divides the rows that were seen.
@@ -712,19 +713,19 @@ func (c *builder) forkDistinct(n *plan.Distinct, to sink) *forked {
 	if !c.shares() || n.Key < 0 {
 		return nil
 	}
-	f := c.forkInPlace(nil, len(n.Columns()), nil, to, func(c *builder, to sink) forkable {
+	f := c.forkInPlace("SELECT DISTINCT", nil, len(n.Columns()), nil, to, func(c *builder, to sink) forkable {
 		return &distinct{c: c, n: n, seen: newGroups(n.Columns()), next: to}
 	})
 	f.columns = n.Columns()
 	return f
 }
 
-func (c *builder) forkInPlace(keys []plan.Expr, width int, appended []plan.ColumnInfo, to sink, operator func(c *builder, to sink) forkable) *forked {
+func (c *builder) forkInPlace(name string, keys []plan.Expr, width int, appended []plan.ColumnInfo, to sink, operator func(c *builder, to sink) forkable) *forked {
 	j := &byPosition{width: width, appended: appended, nulls: make([][]bool, len(appended))}
 	for range appended {
 		j.cols = append(j.cols, &Vector{})
 	}
-	f := c.fork(keys, to, j, operator)
+	f := c.fork(name, keys, to, j, operator)
 	for _, l := range f.lanes {
 		l.nulls = make([]bool, len(appended))
 	}

@@ -44,10 +44,12 @@ type part struct {
 var ErrSnapshot = errors.New("the snapshot is damaged or of another version")
 
 // Snapshot appends the state of the application to dst. It is called between
-// inserts.
+// inserts, and is nil after ErrMemory.
 func (a *Application) Snapshot(dst []byte) []byte {
 	w := appender{dst}
-	a.WriteSnapshot(&w) // an appender takes everything
+	if a.WriteSnapshot(&w) != nil {
+		return nil
+	}
 	return w.b
 }
 
@@ -62,6 +64,7 @@ func (a *appender) Write(p []byte) (int, error) {
 type Frozen struct {
 	pieces [][]byte
 	size   int64
+	err    error
 }
 
 // Freeze takes a snapshot into memory, in pieces, so that rows can be inserted
@@ -69,7 +72,7 @@ type Frozen struct {
 // all workers share, and less memory than the state has.
 func (a *Application) Freeze() *Frozen {
 	f := &Frozen{}
-	a.WriteSnapshot(f) // a Frozen takes everything
+	f.err = a.WriteSnapshot(f)
 	return f
 }
 
@@ -95,8 +98,11 @@ func (f *Frozen) Write(p []byte) (int, error) {
 func (f *Frozen) Size() int64 { return f.size }
 
 // WriteTo writes the snapshot. It may be called from any goroutine, and more than
-// once.
+// once. The error is w's, or ErrMemory if there was no state to be taken any more.
 func (f *Frozen) WriteTo(w io.Writer) (n int64, err error) {
+	if f.err != nil {
+		return 0, f.err
+	}
 	for _, p := range f.pieces {
 		m, err := w.Write(p)
 		n += int64(m)
@@ -108,8 +114,12 @@ func (f *Frozen) WriteTo(w io.Writer) (n int64, err error) {
 }
 
 // WriteSnapshot writes what Snapshot appends, without ever having all of it in
-// memory. It is called between inserts; the error is the writer's.
+// memory. It is called between inserts. The error is the writer's, or ErrMemory
+// with its reason once the state was full: rows may have been taken in part.
 func (a *Application) WriteSnapshot(w io.Writer) error {
+	if a.full != nil {
+		return a.full
+	}
 	f := &frameWriter{w: w}
 	f.raw([]byte(snapshotMagic))
 	e := &encoder{to: f, workers: a.workers}
@@ -221,6 +231,7 @@ func (a *Application) ReadSnapshot(r io.Reader, size int64) (kept []string, err 
 	if f.left > 0 {
 		return nil, ErrSnapshot
 	}
+	a.look()
 	return kept, nil
 }
 
