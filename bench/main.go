@@ -45,7 +45,7 @@ func (b *bench) row(what, got, budget string, reached bool, method string) {
 func main() {
 	binary := flag.String("binary", "", "millrace binary to measure (built from this checkout if empty)")
 	cache := flag.String("cache", "../.cache", "where scripts/install puts the other servers")
-	rows := flag.String("rows", "put,get,fanout,shards,flat,restart,idle,compare,ingest,deliver,partitions,idledelivery,deliverypeers,sqlfiles,flink,nexmark", "which groups of rows")
+	rows := flag.String("rows", "put,get,fanout,shards,flat,restart,idle,compare,ingest,deliver,partitions,idledelivery,deliverypeers,sqlfiles,flink,nexmark,sql,sqllatency,sqlstate", "which groups of rows")
 	duration := flag.Duration("duration", 8*time.Second, "load time of a row")
 	full := flag.Bool("full", false, "long forms")
 	flag.Parse()
@@ -59,6 +59,7 @@ func main() {
 		"put": b.put, "get": b.get, "fanout": b.fanOut, "shards": b.shards, "flat": b.flat, "restart": b.restart, "idle": b.idle, "compare": b.compare,
 		"ingest": b.ingest, "deliver": b.deliver, "partitions": b.partitions, "idledelivery": b.idleStreams,
 		"deliverypeers": b.deliveryPeers, "sqlfiles": b.sqlFiles, "flink": b.flinkPeers, "nexmark": b.nexmarkRows,
+		"sql": b.sqlServer, "sqllatency": b.sqlLatency, "sqlstate": b.sqlState,
 	}
 	failed := false
 	for _, name := range strings.Split(*rows, ",") {

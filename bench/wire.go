@@ -41,6 +41,7 @@ var (
 	firehoseAPI = service{"Firehose_20150804.", "firehose"}
 	controlAPI  = service{"MillraceDelivery_20260101.", "firehose"}
 	catalogAPI  = service{"AWSGlue.", "glue"}
+	sqlAPI      = service{"KinesisAnalytics_20180523.", "kinesisanalytics"}
 )
 
 // services are those of calls that are not for data streams.
@@ -48,6 +49,7 @@ var services = map[string]service{
 	"CreateDeliveryStream": firehoseAPI, "DescribeDeliveryStream": firehoseAPI, "PutRecordBatch": firehoseAPI,
 	"PauseDeliveryStream": controlAPI, "FlushDeliveryStream": controlAPI, "GetDeliveryStatus": controlAPI, "ListDeliveries": controlAPI,
 	"CreateDatabase": catalogAPI, "CreateTable": catalogAPI,
+	"CreateApplication": sqlAPI, "StartApplication": sqlAPI, "StopApplication": sqlAPI, "DescribeApplication": sqlAPI,
 }
 
 func (s signer) header(of service, host, target, contentType, bodyHash string, now time.Time) string {
