@@ -54,6 +54,10 @@ type Options struct {
 	// to directly; no bound if zero. What an earlier run left is estimated from
 	// its first records.
 	DirectQuota int64
+	// Kept tells whether records that were put directly to the delivery stream of an
+	// ARN stay until they expire because somebody reads them beside its lane; nil
+	// keeps none. Others are removed once they are delivered.
+	Kept func(arn string) bool
 	// DrainTimeout bounds how long the end of Run delivers what is buffered; 5 s
 	// if zero, nothing is delivered if negative.
 	DrainTimeout time.Duration
