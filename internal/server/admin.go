@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
@@ -34,6 +35,18 @@ func (s *Server) openAdmin(context.Context) error {
 			text(w, http.StatusServiceUnavailable, reason)
 		}
 	})
+	mux.HandleFunc("GET /applications", func(w http.ResponseWriter, _ *http.Request) {
+		a := s.health.applications.Load()
+		if a == nil {
+			text(w, http.StatusServiceUnavailable, "starting")
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Cache-Control", "no-store")
+		if err := json.NewEncoder(w).Encode(a.Overviews()); err != nil {
+			s.logger.Debug("answer on the admin port", "error", err)
+		}
+	})
 	mux.Handle("GET /metrics", s.metrics.Handler())
 	profile := func(h http.HandlerFunc) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
@@ -51,7 +64,7 @@ func (s *Server) openAdmin(context.Context) error {
 	mux.HandleFunc("/debug/pprof/symbol", profile(pprof.Symbol))
 	mux.HandleFunc("/debug/pprof/trace", profile(pprof.Trace))
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		text(w, http.StatusOK, "millrace "+s.options.Version+"\n\n/health/live\n/health/ready\n/metrics\n/debug/pprof/")
+		text(w, http.StatusOK, "millrace "+s.options.Version+"\n\n/health/live\n/health/ready\n/applications\n/metrics\n/debug/pprof/")
 	})
 	s.admin = &http.Server{
 		Handler:           mux,

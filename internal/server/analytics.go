@@ -58,6 +58,7 @@ func (s *Server) openAnalytics(ctx context.Context) error {
 		return explainData(s.config.DataPath(), err)
 	}
 	s.onStopBefore("API", "registry of applications", func(context.Context) error { return s.analytics.Close() })
+	s.health.applications.Store(s.analytics)
 	access := applicationAccess{s.analytics}
 	s.mux.Register(kinesisanalytics.Service, access, kinesisanalytics.Bind(analytics.V1{Service: s.analytics}))
 	s.mux.Register(kinesisanalyticsv2.Service, access, kinesisanalyticsv2.Bind(analytics.V2{Service: s.analytics}))

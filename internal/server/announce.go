@@ -5,6 +5,10 @@ import (
 	"strings"
 )
 
+// served are the services of the API port as SDKs name them in the variables
+// AWS_ENDPOINT_URL_….
+const served = "KINESIS, FIREHOSE, KINESIS_ANALYTICS, KINESIS_ANALYTICS_V2, LAMBDA, S3, GLUE, CLOUDWATCH_LOGS, STS and IAM"
+
 // announce prints what a person needs to begin, and logs that the server is
 // ready.
 func (s *Server) announce() {
@@ -29,7 +33,7 @@ func (s *Server) announce() {
 	} else {
 		fmt.Fprintf(&b, "  data      %s\n", s.config.DataPath())
 	}
-	fmt.Fprintf(&b, "\nexport AWS_ENDPOINT_URL_KINESIS=http://%s\nexport AWS_ENDPOINT_URL_STS=http://%s\nexport AWS_REGION=%s AWS_DEFAULT_REGION=%s\n", address, address, s.config.Region, s.config.Region)
+	fmt.Fprintf(&b, "\nexport AWS_ENDPOINT_URL=http://%s\nexport AWS_REGION=%s AWS_DEFAULT_REGION=%s\n", address, s.config.Region, s.config.Region)
 	switch {
 	case s.config.Auth == "open":
 		b.WriteString("export AWS_ACCESS_KEY_ID=local\nexport AWS_SECRET_ACCESS_KEY=local\n")
@@ -39,6 +43,7 @@ func (s *Server) announce() {
 	default:
 		b.WriteString("# and AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY: the root key, or one that `millrace keys create` made\n")
 	}
+	fmt.Fprintf(&b, "\nSDKs then send everything here. Beside services elsewhere, set AWS_ENDPOINT_URL_… instead, for\n%s.\n", served)
 	b.WriteByte('\n')
 	fmt.Fprint(s.options.Stdout, b.String())
 	s.logger.Info("ready", "listen", s.Address(), "admin", s.AdminAddress(), "auth", s.config.Auth, "limits", s.config.Limits)

@@ -234,26 +234,21 @@ func (s *directSource) Gone() <-chan struct{} { return s.reader.Gone() }
 func (s *directSource) SequenceNumber(uint32, uint64, int64) string { return "" }
 
 // destination opens what an output writes to.
-func (r *applicationResources) destination(_ context.Context, a *app.Application, res app.Resource) (host.Destination, error) {
+func (r *applicationResources) destination(_ context.Context, _ *app.Application, res app.Resource) (host.Destination, error) {
 	may := r.permit(res)
-	tooLarge := func(size int, reason string) {
-		text := fmt.Sprintf("a row of %d bytes is left out: %s: %s", size, res.ARN, reason)
-		r.logger.Warn("row left out", "application", a.Name, "destination", res.ARN, "bytes", size, "reason", reason)
-		r.tell(context.Background(), a, "", "OutputError", text)
-	}
 	switch res.Kind {
 	case app.DataStream:
 		w, err := r.streams.OpenWriter(res.ARN)
 		if err != nil {
 			return nil, err
 		}
-		return &streamDestination{writer: w, allow: func() error { return may.allow(actionPutRecords) }, refused: tooLarge}, nil
+		return &streamDestination{writer: w, allow: func() error { return may.allow(actionPutRecords) }}, nil
 	case app.DeliveryStream:
 		inside, err := r.firehose.OpenInside(res.ARN)
 		if err != nil {
 			return nil, err
 		}
-		return &deliveryDestination{inside: inside, allow: func() error { return may.allow(actionPutDelivery) }, refused: tooLarge}, nil
+		return &deliveryDestination{inside: inside, allow: func() error { return may.allow(actionPutDelivery) }}, nil
 	}
 	return nil, fmt.Errorf("a %s cannot be written to", res.Kind)
 }
@@ -262,7 +257,6 @@ func (r *applicationResources) destination(_ context.Context, a *app.Application
 type streamDestination struct {
 	writer  *streams.Writer
 	allow   func() error
-	refused func(size int, reason string) // of a row that can never be stored
 	records []streams.WriteRecord
 }
 
@@ -279,32 +273,32 @@ func (d *streamDestination) Write(ctx context.Context, rows [][]byte) error {
 	if err != nil {
 		return err
 	}
-	var partly *host.PartlyError
+	var partly host.PartlyError
 	for i, w := range results {
 		switch {
 		case w.Code == "":
-		case !w.Retry:
+			continue
+		case w.Retry:
+			partly.Left = append(partly.Left, i)
+		default:
 			// It is too large for the stream, and would be for ever: the rows behind it
 			// are worth more.
-			d.refused(len(rows[i]), w.Message)
-		default:
-			if partly == nil {
-				partly = &host.PartlyError{Err: fmt.Errorf("%s: %s", w.Code, w.Message)}
-			}
-			partly.Left = append(partly.Left, i)
+			partly.Refused = append(partly.Refused, i)
+		}
+		if partly.Err == nil {
+			partly.Err = fmt.Errorf("%s: %s", w.Code, w.Message)
 		}
 	}
-	if partly != nil {
-		return partly
+	if partly.Err != nil {
+		return &partly
 	}
 	return nil
 }
 
 // deliveryDestination puts rows to a delivery stream.
 type deliveryDestination struct {
-	inside  *firehose.Inside
-	allow   func() error
-	refused func(size int, reason string)
+	inside *firehose.Inside
+	allow  func() error
 }
 
 // What one put to a delivery stream takes.
@@ -318,48 +312,43 @@ func (d *deliveryDestination) Write(ctx context.Context, rows [][]byte) error {
 	if err := d.allow(); err != nil {
 		return err
 	}
+	var partly host.PartlyError
 	var batch [][]byte
 	for at := 0; at < len(rows); {
 		batch = batch[:0]
-		size, end := 0, at
-		for end < len(rows) && len(batch) < maxDeliveryRecords {
-			row := rows[end]
-			if len(row) > maxDeliveryRecord {
-				d.refused(len(row), fmt.Sprintf("records have at most %d bytes", maxDeliveryRecord))
-				end++
-				continue
+		size, first, end := 0, at, at
+		for end < len(rows) && len(batch) < maxDeliveryRecords && size+len(rows[end]) <= maxDeliveryBytes {
+			if len(rows[end]) > maxDeliveryRecord {
+				if len(batch) > 0 {
+					break // batches are runs of rows
+				}
+				partly.Refused = append(partly.Refused, end)
+				partly.Err = fmt.Errorf("a row of %d bytes is larger than the %d that a record may have", len(rows[end]), maxDeliveryRecord)
+				first++
+			} else {
+				size += len(rows[end])
+				batch = append(batch, rows[end])
 			}
-			if size+len(row) > maxDeliveryBytes {
-				break
-			}
-			size += len(row)
-			batch = append(batch, row)
 			end++
 		}
+		at = end
 		if len(batch) == 0 {
-			break
+			continue
 		}
 		stored, err := d.inside.Put(ctx, batch)
 		if err == nil && stored == len(batch) {
-			at = end
 			continue
 		}
-		if err == nil {
-			err = errors.New("the delivery stream takes no more records now")
+		if partly.Err = err; err == nil {
+			partly.Err = errors.New("the delivery stream takes no more records now")
 		}
-		// What is behind the rows that went in is left, without those that never can.
-		partly := &host.PartlyError{Err: err}
-		for i := at; i < len(rows); i++ {
-			if len(rows[i]) > maxDeliveryRecord && i < end {
-				continue
-			}
-			if stored > 0 {
-				stored--
-				continue
-			}
+		for i := first + stored; i < len(rows); i++ {
 			partly.Left = append(partly.Left, i)
 		}
-		return partly
+		return &partly
+	}
+	if partly.Err != nil {
+		return &partly
 	}
 	return nil
 }

@@ -40,6 +40,7 @@ func (s *Server) openFirehose(ctx context.Context) error {
 	o := delivery.Options{
 		Log: s.log, Meta: s.meta, Keyring: s.keyring,
 		BufferMemory: int64(s.config.DeliveryMemory), DirectRetention: s.config.DeliveryRetention, DirectQuota: int64(s.config.DeliveryQuota),
+		Kept:         func(arn string) bool { return s.analytics.Reads(arn) }, // asked once Run runs
 		DrainTimeout: s.config.DeliveryDrain, Streams: streamSource{s.streams}, Topics: &delivery.Topics{Brokers: parts.Topics},
 		Now: s.options.Now, Logger: s.logger, Metrics: s.metrics.Deliveries, ErrorLog: s.logs,
 	}

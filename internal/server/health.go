@@ -2,8 +2,10 @@ package server
 
 import (
 	"errors"
+	"fmt"
 	"sync/atomic"
 
+	"github.com/millrace/millrace/internal/analytics"
 	"github.com/millrace/millrace/internal/meta"
 	"github.com/millrace/millrace/internal/metrics"
 )
@@ -23,7 +25,8 @@ const (
 type health struct {
 	phase          atomic.Int32
 	full, readOnly atomic.Bool
-	metadata       atomic.Pointer[meta.Store] // nil before it is open
+	metadata       atomic.Pointer[meta.Store]        // nil before it is open
+	applications   atomic.Pointer[analytics.Service] // likewise
 }
 
 func (h *health) enter(p phase) { h.phase.Store(int32(p)) }
@@ -48,6 +51,12 @@ func (h *health) check() (ready bool, reason string) {
 	}
 	if h.full.Load() {
 		return true, "ready, but puts are refused: the disk is full"
+	}
+	// Nor is an application that waits for something a reason.
+	if a := h.applications.Load(); a != nil {
+		if n := a.HeldUp(); n > 0 {
+			return true, fmt.Sprintf("ready, but %d of the SQL applications are held up: see /applications on the admin port", n)
+		}
 	}
 	return true, "ready"
 }

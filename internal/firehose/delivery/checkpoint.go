@@ -252,7 +252,7 @@ func (s *stream) commitSome(ctx context.Context) (more bool, err error) {
 		}
 		p.lane.stored = p.low
 		switch {
-		case s.direct != nil:
+		case s.direct != nil && !s.keptLocked():
 			// Should it not happen, retention does it.
 			_ = s.engine.o.Log.Truncate(ctx, s.direct.shard, driver.Index(p.low))
 		case p.lane.kafka != nil:

@@ -7,10 +7,15 @@ import (
 )
 
 // Reader reads the direct puts of one delivery stream for another service of the
-// same server, beside the engine's own lane and without regard to what has been
-// delivered: records are there until they expire. They are named by their index,
-// which begins at 1. Its methods may be called concurrently.
+// same server, beside the engine's own lane. Records are named by their index,
+// which begins at 1. They are there until they expire as long as Options.Kept says
+// so, else until they are delivered. Its methods may be called concurrently.
 type Reader struct{ s *stream }
+
+// keptLocked tells whether somebody reads direct puts besides the lane.
+func (s *stream) keptLocked() bool {
+	return s.engine.o.Kept != nil && s.engine.o.Kept(s.version.ARN)
+}
 
 // OpenReader finds a delivery stream that is put to directly. Errors:
 // ErrNotFound, ErrSource.
@@ -64,15 +69,6 @@ func (r *Reader) Read(ctx context.Context, from uint64, maxBytes int, run *Run) 
 // Tail returns the index that the next record will have, and a channel that is
 // closed when there may be more.
 func (r *Reader) Tail() (next uint64, changed <-chan struct{}) { return r.s.direct.tail() }
-
-// First is the index of the oldest record that has not expired.
-func (r *Reader) First(ctx context.Context) (uint64, error) {
-	bounds, err := r.s.direct.log.Bounds(ctx, r.s.direct.shard)
-	if err != nil {
-		return 0, fmt.Errorf("find the oldest direct put: %w", err)
-	}
-	return max(uint64(bounds.First), 1), nil
-}
 
 // RecordID is the id that the put of a record answered.
 func (r *Reader) RecordID(index uint64, arrival int64) string {
