@@ -3,6 +3,7 @@ package cli
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,13 +23,23 @@ import (
 	"github.com/millrace/millrace/internal/analytics/plan"
 	"github.com/millrace/millrace/internal/analytics/run"
 	"github.com/millrace/millrace/internal/analytics/sql"
+	"github.com/millrace/millrace/internal/client"
 )
 
-// sqlCommand holds what can be done with programs of streaming SQL without a
-// server.
+// sqlCommand holds what can be done with programs of streaming SQL, without a
+// server and with one.
 func sqlCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "sql", Short: "Check, explain, run and test streaming SQL programs"}
-	cmd.AddCommand(sqlCheckCommand(), sqlExplainCommand(), sqlRunCommand(), sqlTestCommand())
+	cmd := &cobra.Command{
+		Use: "sql", Short: "Write, run and move streaming SQL applications",
+		Long: `Streaming SQL: programs on this machine (check, explain, run, test, to-flink), and
+applications that a server runs (demo, import, list, status, start, stop, edit,
+tail, logs, delete).`,
+	}
+	cmd.AddCommand(
+		sqlCheckCommand(), sqlExplainCommand(), sqlRunCommand(), sqlTestCommand(), sqlFlinkCommand(),
+		sqlDemoCommand(), sqlImportCommand(), sqlListCommand(), sqlStatusCommand(), sqlStartCommand(), sqlStopCommand(),
+		sqlEditCommand(), sqlTailCommand(), sqlLogsCommand(), sqlDeleteCommand(),
+	)
 	return cmd
 }
 
@@ -39,18 +50,23 @@ type sources struct {
 	extensions bool
 
 	parsers map[string]*run.Parser
+	formats map[string]run.Format
+	schemas cases.Case // what the schema says
 	files   map[string]string
 	catalog plan.Catalog
 	tables  map[string]*run.Rows // of reference tables that the schema has rows of
 	names   []string
 	samples map[string][]string // records that have been read to guess a schema
 	stdin   *bufio.Reader
+	// sample reads records of a data stream to guess a schema; nil where none can be
+	// an input.
+	sample func(cmd *cobra.Command, stream string) ([]string, error)
 }
 
 func (s *sources) register(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&s.schema, "schema", "", "JSON file with the inputs and reference tables of the program, in the form of a case")
-	f.StringArrayVar(&s.inputs, "input", nil, "records of an input stream: FILE, or NAME=FILE; - is standard input. Without --schema its columns are guessed from the records")
+	f.StringArrayVar(&s.inputs, "input", nil, "records of an input stream: FILE, or NAME=FILE; - is standard input; for run also stream:NAME. Without --schema its columns are guessed from the records")
 	f.BoolVar(&s.extensions, "extensions", true, "allow what is not part of the original dialect")
 }
 
@@ -62,7 +78,7 @@ const (
 // open reads the schema, or guesses it from the inputs.
 func (s *sources) open(cmd *cobra.Command) error {
 	s.parsers, s.files, s.samples = map[string]*run.Parser{}, map[string]string{}, map[string][]string{}
-	s.tables = map[string]*run.Rows{}
+	s.tables, s.formats = map[string]*run.Rows{}, map[string]run.Format{}
 	for _, in := range s.inputs {
 		name, file, ok := strings.Cut(in, "=")
 		if !ok {
@@ -78,8 +94,8 @@ func (s *sources) open(cmd *cobra.Command) error {
 		if err != nil {
 			return err
 		}
-		var c cases.Case
-		if err := json.Unmarshal(raw, &c); err != nil {
+		c := &s.schemas
+		if err := json.Unmarshal(raw, c); err != nil {
 			return fmt.Errorf("%s: %w", s.schema, err)
 		}
 		for _, in := range c.Inputs {
@@ -124,7 +140,7 @@ func (s *sources) add(name string, format run.Format) error {
 	for _, col := range format.Columns {
 		r.Columns = append(r.Columns, plan.ColumnInfo{Name: col.Name, Type: col.Type})
 	}
-	s.parsers[name] = p
+	s.parsers[name], s.formats[name] = p, format
 	s.names = append(s.names, name)
 	s.catalog.Sources = append(s.catalog.Sources, r)
 	return nil
@@ -133,7 +149,15 @@ func (s *sources) add(name string, format run.Format) error {
 // guess finds the columns of an input in its first records.
 func (s *sources) guess(cmd *cobra.Command, name string) error {
 	var samples []string
-	if s.files[name] == "-" {
+	if stream, ok := strings.CutPrefix(s.files[name], streamPrefix); ok {
+		if s.sample == nil {
+			return fmt.Errorf("input %s: a data stream can be read by `millrace sql run` only", name)
+		}
+		var err error
+		if samples, err = s.sample(cmd, stream); err != nil {
+			return err
+		}
+	} else if s.files[name] == "-" {
 		s.stdin = bufio.NewReaderSize(cmd.InOrStdin(), 1<<20)
 		// The columns must be known before anything runs: the first line decides.
 		line, err := s.stdin.ReadString('\n')
@@ -184,20 +208,25 @@ func (s *sources) compile(cmd *cobra.Command, path string) (*plan.Program, error
 	program, err := plan.Compile(raw, s.catalog, plan.Options{Extensions: s.extensions})
 	var wrong sql.Errors
 	if errors.As(err, &wrong) {
-		var b strings.Builder
-		for _, e := range wrong {
-			fmt.Fprintf(&b, "%s:%d:%d: %s\n", path, e.Line, e.Column, e.Message)
-			for _, line := range strings.Split(e.Excerpt(raw), "\n") {
-				fmt.Fprintf(&b, "    %s\n", line)
-			}
-			if e.Hint != "" {
-				fmt.Fprintf(&b, "    %s\n", e.Hint)
-			}
-		}
-		fmt.Fprint(cmd.ErrOrStderr(), b.String())
-		return nil, fmt.Errorf("%s has %s", path, counted(len(wrong), "error"))
+		return nil, showErrors(cmd, path, raw, wrong)
 	}
 	return program, err
+}
+
+// showErrors shows what is wrong with a program, with the lines it is in.
+func showErrors(cmd *cobra.Command, path, text string, wrong sql.Errors) error {
+	var b strings.Builder
+	for _, e := range wrong {
+		fmt.Fprintf(&b, "%s:%d:%d: %s\n", path, e.Line, e.Column, e.Message)
+		for _, line := range strings.Split(e.Excerpt(text), "\n") {
+			fmt.Fprintf(&b, "    %s\n", line)
+		}
+		if e.Hint != "" {
+			fmt.Fprintf(&b, "    %s\n", e.Hint)
+		}
+	}
+	fmt.Fprint(cmd.ErrOrStderr(), b.String())
+	return fmt.Errorf("%s has %s", path, counted(len(wrong), "error"))
 }
 
 func counted(n int, what string) string {
@@ -254,25 +283,66 @@ func sqlRunCommand() *cobra.Command {
 	var s sources
 	var outputs []string
 	var rowtime string
+	c := &connection{}
+	l := &live{}
 	cmd := &cobra.Command{
-		Use: "run FILE --input RECORDS", Short: "Run a program over files, and print its rows as JSON lines", Args: cobra.ExactArgs(1),
-		Long: `Run a program over files, and print its rows as JSON lines.
+		Use: "run FILE --input RECORDS", Short: "Run a program over files or data streams, and print its rows", Args: cobra.ExactArgs(1),
+		Long: `Run a program here, over files or over data streams of a server, and print its rows:
+as JSON lines, or for data streams on a terminal as a live table.
 
-Records are lines. Each becomes rows of its input stream at the time it is read;
-with --rowtime, at the time in one of its columns, so that windows close as they
-would have when the records were made.`,
+Records of files are lines. Each becomes rows of its input stream at the time it is
+read; with --rowtime, at the time in one of its columns, so that windows close as
+they would have when the records were made. --input stream:NAME reads a data
+stream, and goes on until it is interrupted; nothing of it is kept, and the stream
+is as it was.`,
+		Example: `  millrace sql run per-minute.sql --input trades.jsonl
+  millrace sql run per-minute.sql --input stream:trades --from 1h
+  millrace sql run joined.sql --input ORDERS_001=stream:orders --input TRADES_001=stream:trades`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			program, err := s.compile(cmd, args[0])
-			if err != nil {
-				return err
+			streams := 0
+			for _, in := range s.inputs {
+				if _, file, ok := strings.Cut(in, "="); ok {
+					in = file
+				}
+				if strings.HasPrefix(in, streamPrefix) {
+					streams++
+				}
 			}
-			if len(s.files) == 0 {
-				return errors.New("--input says where the records are")
+			if streams == 0 {
+				program, err := s.compile(cmd, args[0])
+				if err != nil {
+					return err
+				}
+				if len(s.files) == 0 {
+					return errors.New("--input says where the records are")
+				}
+				return s.run(cmd, program, outputs, rowtime)
 			}
-			return s.run(cmd, program, outputs, rowtime)
+			if streams < len(s.inputs) {
+				return errors.New("inputs are either files or data streams: their rows cannot be brought into one order of time")
+			}
+			return c.run(func(ctx context.Context, cl *client.Client, cmd *cobra.Command, args []string) error {
+				var err error
+				if l.position, err = parsePosition(l.from, time.Now()); err != nil {
+					return err
+				}
+				if l.position.sequence != "" {
+					return errors.New("--from is trim, latest, a duration or a time")
+				}
+				l.cl = cl
+				s.sample = func(cmd *cobra.Command, stream string) ([]string, error) { return l.sampleStream(ctx, cmd, stream) }
+				program, err := s.compile(cmd, args[0])
+				if err != nil {
+					return err
+				}
+				return s.runStreams(ctx, cmd, l, program, outputs, rowtime)
+			})(cmd, args)
 		},
 	}
+	c.register(cmd)
+	cmd.ValidArgsFunction = nil
 	s.register(cmd)
+	l.register(cmd)
 	cmd.Flags().StringSliceVar(&outputs, "output", nil, "print these streams only (default all that pumps write to and none reads, and error_stream)")
 	cmd.Flags().StringVar(&rowtime, "rowtime", "", "TIMESTAMP column, or BIGINT column of milliseconds, that is the time of a row")
 	return cmd

@@ -179,6 +179,9 @@ type printer struct {
 	filter                     *gojq.Code
 	limit                      int
 
+	// each, if set, takes the records in place of w.
+	each func(shard string, r *kinesis.Record, data []byte) error
+
 	mu      sync.Mutex
 	w       io.Writer
 	printed int
@@ -270,6 +273,9 @@ func newLine(shard string, r *kinesis.Record, key string, data []byte) line {
 func (p *printer) user(shard string, r *kinesis.Record, key string, sub int, data []byte) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.each != nil {
+		return p.each(shard, r, data)
+	}
 	if p.filter != nil {
 		var v any
 		if json.Unmarshal(data, &v) != nil {

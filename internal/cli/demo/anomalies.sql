@@ -1,0 +1,15 @@
+-- Readings that a forest of random cuts finds unusual.
+
+CREATE OR REPLACE STREAM "SCORED" ("device" VARCHAR(16), "reading" DOUBLE, anomaly_score DOUBLE);
+
+CREATE OR REPLACE PUMP "SCORE_PUMP" AS
+  INSERT INTO "SCORED"
+  SELECT STREAM "device", "reading", anomaly_score
+  FROM TABLE(RANDOM_CUT_FOREST(
+    CURSOR(SELECT STREAM "device", "reading" FROM "SOURCE_SQL_STREAM_001"), 50, 64, 1000));
+
+CREATE OR REPLACE STREAM "DESTINATION_SQL_STREAM" ("device" VARCHAR(16), "reading" DOUBLE, anomaly_score DOUBLE);
+
+CREATE OR REPLACE PUMP "ALERT_PUMP" AS
+  INSERT INTO "DESTINATION_SQL_STREAM"
+  SELECT STREAM * FROM "SCORED" WHERE anomaly_score > 2;

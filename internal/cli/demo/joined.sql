@@ -1,0 +1,17 @@
+-- Pairs of falls and rises of a stock within 5 seconds.
+
+CREATE OR REPLACE STREAM "FALLS" (ticker_symbol VARCHAR(4), price REAL);
+CREATE OR REPLACE STREAM "RISES" (ticker_symbol VARCHAR(4), price REAL);
+
+CREATE OR REPLACE PUMP "FALL_PUMP" AS
+  INSERT INTO "FALLS" SELECT STREAM ticker_symbol, price FROM "SOURCE_SQL_STREAM_001" WHERE change < 0;
+CREATE OR REPLACE PUMP "RISE_PUMP" AS
+  INSERT INTO "RISES" SELECT STREAM ticker_symbol, price FROM "SOURCE_SQL_STREAM_001" WHERE change > 0;
+
+CREATE OR REPLACE STREAM "DESTINATION_SQL_STREAM" (ticker_symbol VARCHAR(4), fallen REAL, risen REAL);
+
+CREATE OR REPLACE PUMP "PAIR_PUMP" AS
+  INSERT INTO "DESTINATION_SQL_STREAM"
+  SELECT STREAM f.ticker_symbol, f.price, r.price
+  FROM "FALLS" OVER (RANGE INTERVAL '5' SECOND PRECEDING) AS f
+  JOIN "RISES" AS r ON f.ticker_symbol = r.ticker_symbol;

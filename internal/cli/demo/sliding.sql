@@ -1,0 +1,10 @@
+-- Average price of each technology stock over the last 10 seconds.
+
+CREATE OR REPLACE STREAM "DESTINATION_SQL_STREAM" (ticker_symbol VARCHAR(4), price REAL, average DOUBLE, trades BIGINT);
+
+CREATE OR REPLACE PUMP "STREAM_PUMP" AS
+  INSERT INTO "DESTINATION_SQL_STREAM"
+  SELECT STREAM ticker_symbol, price, AVG(price) OVER w, COUNT(*) OVER w
+  FROM "SOURCE_SQL_STREAM_001"
+  WHERE sector SIMILAR TO '%TECH%'
+  WINDOW w AS (PARTITION BY ticker_symbol RANGE INTERVAL '10' SECOND PRECEDING);

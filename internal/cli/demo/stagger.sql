@@ -1,0 +1,9 @@
+-- Trades of each stock by the minute they happened in, however late.
+
+CREATE OR REPLACE STREAM "DESTINATION_SQL_STREAM" (event_minute TIMESTAMP, ticker_symbol VARCHAR(4), trades BIGINT);
+
+CREATE OR REPLACE PUMP "STREAM_PUMP" AS
+  INSERT INTO "DESTINATION_SQL_STREAM"
+  SELECT STREAM FLOOR(event_time TO MINUTE), ticker_symbol, COUNT(*)
+  FROM "SOURCE_SQL_STREAM_001"
+  WINDOWED BY STAGGER (PARTITION BY FLOOR(event_time TO MINUTE), ticker_symbol RANGE INTERVAL '10' SECOND);

@@ -1,0 +1,9 @@
+-- The five most traded stocks, every 10 seconds.
+
+CREATE OR REPLACE STREAM "DESTINATION_SQL_STREAM" (ticker_symbol VARCHAR(4), trades BIGINT);
+
+CREATE OR REPLACE PUMP "STREAM_PUMP" AS
+  INSERT INTO "DESTINATION_SQL_STREAM"
+  SELECT STREAM ticker_symbol, most_frequent_values
+  FROM TABLE(TOP_K_ITEMS_TUMBLING(
+    CURSOR(SELECT STREAM ticker_symbol FROM "SOURCE_SQL_STREAM_001"), 'TICKER_SYMBOL', 5, 10));
