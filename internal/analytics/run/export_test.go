@@ -21,6 +21,13 @@ func Resealed(raw []byte) []byte {
 	return out
 }
 
+// OutRows sets how many rows operators that multiply rows put out at once, and
+// returns what it was.
+func OutRows(n int) (before int) {
+	before, outRows = outRows, n
+	return before
+}
+
 // ForkRows sets how many rows a batch has that workers share, and returns what it
 // was.
 func ForkRows(n int) (before int) {

@@ -133,10 +133,7 @@ func (j *join) drain() {
 	if low > never {
 		j.pass(low)
 	}
-	if j.out.len() > 0 {
-		j.next.rows(j.out.batch())
-		j.out.clear()
-	}
+	j.put()
 	if low > j.told {
 		j.told = low
 		j.next.bound(low)
@@ -218,6 +215,20 @@ func (j *join) take(side int, row int32, keys []*Vector) {
 			continue
 		}
 		j.pair(side, mineIndex, at, t)
+		if j.out.len() >= outRows {
+			j.put()
+		}
+	}
+}
+
+// outRows bounds what operators that multiply rows collect before they put it out.
+var outRows = 1 << 16
+
+// put hands results on.
+func (j *join) put() {
+	if j.out.len() > 0 {
+		j.next.rows(j.out.batch())
+		j.out.clear()
 	}
 }
 
@@ -428,7 +439,20 @@ func (l *lookup) rows(b *Batch) {
 		}
 		from = append(from, i)
 	}
-	for _, i := range sel {
+	done := 0 // rows whose results were put out
+	flush := func(to int) {
+		if l.cond != nil {
+			l.filtered(b, sel[done:to], out, from, put)
+		} else if out.len() > 0 {
+			l.next.rows(out.batch())
+		}
+		out.clear()
+		from, done = from[:0], to
+	}
+	for at, i := range sel {
+		if out.len() >= outRows {
+			flush(at)
+		}
 		null := false
 		for _, k := range keys {
 			null = null || k.null(i)
@@ -450,13 +474,7 @@ func (l *lookup) rows(b *Batch) {
 			put(i, -1)
 		}
 	}
-	if l.cond == nil {
-		if out.len() > 0 {
-			l.next.rows(out.batch())
-		}
-		return
-	}
-	l.filtered(b, sel, out, from, put)
+	flush(len(sel))
 }
 
 // filtered applies the rest of the condition, and then keeps the rows that met

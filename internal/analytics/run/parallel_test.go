@@ -19,10 +19,11 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// shared has workers share the smallest batches.
+// shared has workers share the smallest batches, and operators that multiply rows
+// put out a few at a time.
 func shared(t testing.TB) {
-	before := run.ForkRows(1)
-	t.Cleanup(func() { run.ForkRows(before) })
+	rows, out := run.ForkRows(1), run.OutRows(3)
+	t.Cleanup(func() { run.ForkRows(rows); run.OutRows(out) })
 }
 
 // The shared cases give their rows for any number of workers and any batches, and
