@@ -102,7 +102,9 @@ func (a *aggregate) segment(b *Batch, sel []int32) int {
 		if a.open && !equalValues(k, a.order) {
 			a.close(b.Time[sel[0]])
 		}
-		a.open, a.order = true, k
+		if !a.open {
+			a.open, a.order = true, kept(k)
+		}
 		n := 1
 		for n < len(sel) && equalValues(at(sel[n]), k) {
 			n++

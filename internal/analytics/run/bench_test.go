@@ -222,12 +222,13 @@ func BenchmarkEncode(b *testing.B) {
 	}
 	batch := rows.Batch()
 	var buffer []byte
-	for name, f := range map[string]func([]byte, []plan.ColumnInfo, *run.Batch, int32) []byte{"json": run.AppendJSON, "csv": run.AppendCSV} {
-		b.Run(name, func(b *testing.B) {
+	for _, form := range []string{"json", "csv"} {
+		b.Run(form, func(b *testing.B) {
+			e := run.NewEncoder(sensor, form == "csv")
 			measured(b, batchRows, func() {
 				buffer = buffer[:0]
 				for _, i := range batch.Sel {
-					buffer = f(buffer, sensor, batch, i)
+					buffer = e.Append(buffer, batch, i)
 				}
 			})
 		})
@@ -242,9 +243,10 @@ func BenchmarkPipeline(b *testing.B) {
 			a := start(b, program)
 			columns, _ := a.Stream("OUT")
 			var buffer []byte
+			e := run.NewEncoder(columns, false)
 			if err := a.Tap("OUT", func(b *run.Batch) {
 				for _, i := range b.Sel {
-					buffer = run.AppendJSON(buffer[:0], columns, b, i)
+					buffer = e.Append(buffer[:0], b, i)
 				}
 			}); err != nil {
 				b.Fatal(err)

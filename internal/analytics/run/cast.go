@@ -3,6 +3,7 @@ package run
 import (
 	"math"
 	"math/big"
+	"math/bits"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -215,8 +216,68 @@ func rescale(v int64, from, to int) (int64, bool) {
 	return q, true
 }
 
-// decimalArithmetic computes with 128 bits and more in between.
+// decimalArithmetic computes with 64 bits where they are enough.
 func decimalArithmetic(op string, a int64, as int, b int64, bs int, t sql.Type) (int64, error) {
+	if v, ok := shortArithmetic(op, a, as, b, bs, t); ok {
+		d, err := checkedDecimal(v, t)
+		return d.I, err
+	}
+	return longArithmetic(op, a, as, b, bs, t)
+}
+
+// shortArithmetic is not ok where a value in between may not fit.
+func shortArithmetic(op string, a int64, as int, b int64, bs int, t sql.Type) (int64, bool) {
+	times := func(v int64, power int) (int64, bool) {
+		if power < 0 || power > 18 {
+			return 0, false
+		}
+		high, low := bits.Mul64(uint64(max(v, -v)), uint64(pow10(power)))
+		if high != 0 || low > math.MaxInt64 {
+			return 0, false
+		}
+		return v * pow10(power), true
+	}
+	scale := max(as, bs)
+	var v int64
+	switch op {
+	case "+", "-":
+		x, ok := times(a, scale-as)
+		y, ok2 := times(b, scale-bs)
+		if !ok || !ok2 || max(x, -x, y, -y) > math.MaxInt64/2 {
+			return 0, false
+		}
+		if v = x + y; op == "-" {
+			v = x - y
+		}
+	case "*":
+		high, low := bits.Mul64(uint64(max(a, -a)), uint64(max(b, -b)))
+		if high != 0 || low > math.MaxInt64 {
+			return 0, false
+		}
+		v, scale = a*b, as+bs
+	default:
+		x, ok := times(a, t.Scale+bs-as)
+		if !ok || b == 0 || b == math.MinInt64 {
+			return 0, false
+		}
+		q, rest := x/b, x%b
+		if rest = max(rest, -rest); rest >= max(b, -b)-rest {
+			if (x < 0) == (b < 0) {
+				q++
+			} else {
+				q--
+			}
+		}
+		return q, true
+	}
+	if v == math.MinInt64 || scale-t.Scale > 18 {
+		return 0, false
+	}
+	return rescale(v, scale, t.Scale)
+}
+
+// longArithmetic computes with as many bits as there are.
+func longArithmetic(op string, a int64, as int, b int64, bs int, t sql.Type) (int64, error) {
 	x, y := big.NewInt(a), big.NewInt(b)
 	ten := func(n int) *big.Int { return new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(n)), nil) }
 	var r *big.Int
@@ -308,11 +369,40 @@ func appendNumber(dst []byte, v plan.Value, t sql.Type) []byte {
 }
 
 // appendFloat writes the shortest text that reads as the same number.
-func appendFloat(dst []byte, f float64, bits int) []byte {
-	if a := math.Abs(f); a != 0 && (a < 1e-6 || a >= 1e21) {
-		return strconv.AppendFloat(dst, f, 'e', -1, bits)
+func appendFloat(dst []byte, f float64, size int) []byte {
+	// No two decimals of up to 15 digits are the same double: one that reads as the
+	// number is its shortest text, and quickly found if it has few fraction digits.
+	if size == 64 && f < 1e12 && f > -1e12 {
+		n := int64(f)
+		if float64(n) == f && (n != 0 || !math.Signbit(f)) {
+			return strconv.AppendInt(dst, n, 10)
+		}
+		n = int64(math.Round(f * 1000))
+		if float64(n)/1000 == f && n != 0 {
+			return appendThousandths(dst, n)
+		}
 	}
-	return strconv.AppendFloat(dst, f, 'f', -1, bits)
+	if a := math.Abs(f); a != 0 && (a < 1e-6 || a >= 1e21) {
+		return strconv.AppendFloat(dst, f, 'e', -1, size)
+	}
+	return strconv.AppendFloat(dst, f, 'f', -1, size)
+}
+
+// appendThousandths writes n / 1000, which is no integer.
+func appendThousandths(dst []byte, n int64) []byte {
+	if n < 0 {
+		dst = append(dst, '-')
+		n = -n
+	}
+	dst = strconv.AppendInt(dst, n/1000, 10)
+	dst = append(dst, '.', byte('0'+n/100%10))
+	switch {
+	case n%10 != 0:
+		return appendTwo(dst, n%100)
+	case n%100 != 0:
+		return append(dst, byte('0'+n/10%10))
+	}
+	return dst
 }
 
 func appendDecimal(dst []byte, v int64, scale int) []byte {
@@ -322,42 +412,48 @@ func appendDecimal(dst []byte, v int64, scale int) []byte {
 	if v < 0 {
 		dst = append(dst, '-')
 	}
-	digits := strconv.FormatUint(uint64(max(v, -v)), 10)
-	if v == math.MinInt64 {
-		digits = "9223372036854775808"
+	var digits [48]byte
+	at := len(digits)
+	for u := uint64(max(v, -v)); u > 0 || len(digits)-at <= scale; u /= 10 { // -v is v, and right without a sign, for the smallest
+		if len(digits)-at == scale {
+			at--
+			digits[at] = '.'
+			scale = -1 // set once
+		}
+		at--
+		digits[at] = byte('0' + u%10)
 	}
-	if len(digits) <= scale {
-		digits = strings.Repeat("0", scale-len(digits)+1) + digits
-	}
-	dst = append(dst, digits[:len(digits)-scale]...)
-	dst = append(dst, '.')
-	return append(dst, digits[len(digits)-scale:]...)
+	return append(dst, digits[at:]...)
 }
 
+// appendPadded writes a number with at least so many characters.
 func appendPadded(dst []byte, v int64, width int) []byte {
-	s := strconv.FormatInt(v, 10)
-	for i := len(s); i < width; i++ {
+	var digits [20]byte
+	text := strconv.AppendInt(digits[:0], v, 10)
+	for i := len(text); i < width; i++ {
 		dst = append(dst, '0')
 	}
-	return append(dst, s...)
+	return append(dst, text...)
 }
 
 func appendDate(dst []byte, ms int64) []byte {
 	y, m, d := sql.Civil((ms - mod(ms, sql.MillisPerDay)) / sql.MillisPerDay)
 	dst = append(appendPadded(dst, y, 4), '-')
-	dst = append(appendPadded(dst, m, 2), '-')
-	return appendPadded(dst, d, 2)
+	dst = append(appendTwo(dst, m), '-')
+	return appendTwo(dst, d)
 }
+
+func appendTwo(dst []byte, v int64) []byte { return append(dst, byte('0'+v/10), byte('0'+v%10)) }
 
 // appendTime writes HH:mm:ss, and .SSS if there is a fraction or it is wanted.
 func appendTime(dst []byte, ms int64, fraction bool) []byte {
 	ms = mod(ms, sql.MillisPerDay)
-	dst = append(appendPadded(dst, ms/sql.MillisPerHour, 2), ':')
-	dst = append(appendPadded(dst, ms/sql.MillisPerMinute%60, 2), ':')
-	dst = appendPadded(dst, ms/sql.MillisPerSecond%60, 2)
-	if ms%1000 != 0 || fraction {
-		dst = append(dst, '.')
-		dst = appendPadded(dst, ms%1000, 3)
+	dst = append(appendTwo(dst, ms/sql.MillisPerHour), ':')
+	dst = append(appendTwo(dst, ms/sql.MillisPerMinute%60), ':')
+	dst = appendTwo(dst, ms/sql.MillisPerSecond%60)
+	if ms %= 1000; ms != 0 || fraction {
+		dst = append(dst, '.', byte('0'+ms/100))
+		dst = appendTwo(dst, ms%100)
 	}
 	return dst
 }
@@ -448,6 +544,38 @@ func fromText(s string, to sql.Type) (plan.Value, error) {
 	return parseNumber(trimmed, to)
 }
 
+// smallDecimal reads a number of up to 18 digits without an exponent: n / 10^scale.
+func smallDecimal(s string) (n int64, scale int, ok bool) {
+	negative := false
+	if s != "" && (s[0] == '-' || s[0] == '+') {
+		negative = s[0] == '-'
+		s = s[1:]
+	}
+	if len(s) > 19 {
+		return 0, 0, false
+	}
+	point := -1
+	for i := range len(s) {
+		switch d := s[i] - '0'; {
+		case d <= 9:
+			n = n*10 + int64(d)
+		case s[i] == '.' && point < 0:
+			point = i
+		default:
+			return 0, 0, false
+		}
+	}
+	digits := len(s)
+	if point >= 0 {
+		digits--
+		scale = digits - point
+	}
+	if negative {
+		n = -n
+	}
+	return n, scale, digits > 0 && digits <= 18
+}
+
 // parseNumber reads a number of any form into a numeric type.
 func parseNumber(s string, to sql.Type) (plan.Value, error) {
 	wrong := func() (plan.Value, error) { return plan.Value{}, fail(castError, "%q is not a %s", s, to) }
@@ -471,6 +599,11 @@ func parseNumber(s string, to sql.Type) (plan.Value, error) {
 			return plan.Value{}, overflow(to)
 		}
 		return plan.Value{I: v}, nil
+	}
+	if n, scale, ok := smallDecimal(s); ok && to.Kind == sql.KindDecimal {
+		if n, ok = rescale(n, scale, to.Scale); ok {
+			return checkedDecimal(n, to)
+		}
 	}
 	if _, exponent, ok := strings.Cut(strings.ToLower(s), "e"); ok {
 		if n, err := strconv.Atoi(exponent); err != nil || n > 40 || n < -400 {

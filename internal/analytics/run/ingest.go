@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"math/bits"
 	"strconv"
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
+	"unsafe"
 
 	"github.com/millrace/millrace/internal/analytics/plan"
 	"github.com/millrace/millrace/internal/analytics/sql"
@@ -46,8 +48,11 @@ type Parser struct {
 
 // cell is a value as it stands in the record.
 type cell struct {
-	kind cellKind
-	s    string // raw text; of strings without quotes and escapes undone
+	kind  cellKind
+	exact bool // a number that is n / 10^scale, of up to 18 digits
+	scale int8 // fraction digits
+	n     int64
+	s     string // raw text; of strings without quotes and escapes undone
 }
 
 type cellKind uint8
@@ -70,7 +75,23 @@ type pathNode struct {
 	more     []int     // further columns with the same path
 	elements *pathNode // of [0:] behind this step
 	whole    int       // the column that takes the whole array, -1 if none
+	leaf     bool      // one column ends here, and nothing else goes on
+	members  []member
 }
+
+// member is what an object's member at some place began with in the records before:
+// mostly it does again, and need not be read to be known.
+type member struct {
+	text   string    // the name, in quotes, to the colon
+	child  *pathNode // nil if nothing is wanted of it
+	misses int
+}
+
+const (
+	knownMembers = 64  // of an object
+	knownText    = 128 // bytes of a name
+	knownMisses  = 8   // after which a place learns another name
+)
 
 func newPathNode(name string) *pathNode { return &pathNode{name: name, column: -1, whole: -1} }
 
@@ -148,14 +169,55 @@ func NewParser(f Format) (*Parser, error) {
 		}
 	}
 	p.flat = through != nil
+	p.root.finish()
 	return p, nil
+}
+
+func (n *pathNode) finish() {
+	n.leaf = n.column >= 0 && n.more == nil && n.whole < 0 && n.children == nil && n.elements == nil
+	for _, c := range n.children {
+		c.finish()
+	}
+	if n.elements != nil {
+		n.elements.finish()
+	}
+}
+
+// learn finds the child of a name and remembers that its text was at a place among
+// the members; next is the place of what should follow.
+func (n *pathNode) learn(at int, text, name string) (child *pathNode, next int) {
+	for _, c := range n.children {
+		if c.name == name {
+			child = c
+			break
+		}
+	}
+	if at >= knownMembers || len(text) > knownText {
+		return child, at + 1
+	}
+	if at == len(n.members) {
+		n.members = append(n.members, member{text: strings.Clone(text), child: child})
+		return child, at + 1
+	}
+	// A member that is left out now and then puts the others out of place.
+	for k := at + 1; k < len(n.members) && k < at+4; k++ {
+		if n.members[k].text == text {
+			return child, k + 1
+		}
+	}
+	m := &n.members[at]
+	if m.misses++; m.misses >= knownMisses {
+		*m = member{text: strings.Clone(text), child: child}
+	}
+	return child, at + 1
 }
 
 // Refuse is told about a row, or a whole record, that could not be read.
 type Refuse func(name, message, row string)
 
 // Parse appends the rows of a record at an instant, followed by hidden values.
-// Strings of the rows are parts of record.
+// Texts of the rows are parts of record, and may be looked at for as long as the
+// rows are; an application copies what it keeps of rows that are inserted.
 func (p *Parser) Parse(dst *Rows, record string, at int64, hidden []plan.Value, refuse Refuse) {
 	if p.format.CSV {
 		p.csv(dst, record, at, hidden, refuse)
@@ -173,6 +235,12 @@ func (p *Parser) Parse(dst *Rows, record string, at int64, hidden []plan.Value, 
 			return
 		}
 	}
+}
+
+// ParseBytes is Parse without a copy of the record, which must not change before
+// the rows have been inserted and dst has been reset.
+func (p *Parser) ParseBytes(dst *Rows, record []byte, at int64, hidden []plan.Value, refuse Refuse) {
+	p.Parse(dst, unsafe.String(unsafe.SliceData(record), len(record)), at, hidden, refuse)
 }
 
 // document reads one JSON document; false if it is none.
@@ -246,6 +314,11 @@ func (p *Parser) value(s *scanner, n *pathNode, cells []cell, depth int) bool {
 	}
 	s.space()
 	from := s.i
+	if n.leaf {
+		if c := s.peek(); c != '{' && c != '[' {
+			return s.scalar(&cells[n.column])
+		}
+	}
 	var c cell
 	switch s.peek() {
 	case '{':
@@ -253,17 +326,10 @@ func (p *Parser) value(s *scanner, n *pathNode, cells []cell, depth int) bool {
 			if !s.skip(depth) {
 				return false
 			}
-		} else if !s.object(func(name string) bool {
-			for _, child := range n.children {
-				if child.name == name {
-					return p.value(s, child, cells, depth+1)
-				}
-			}
-			return s.skip(depth + 1)
-		}) {
+		} else if !p.object(s, n, cells, depth) {
 			return false
 		}
-		c = cell{jsonComposite, s.s[from:s.i]}
+		c = cell{kind: jsonComposite, s: s.s[from:s.i]}
 	case '[':
 		if n.elements == nil {
 			if !s.skip(depth) {
@@ -283,13 +349,12 @@ func (p *Parser) value(s *scanner, n *pathNode, cells []cell, depth int) bool {
 		}) {
 			return false
 		}
-		c = cell{jsonComposite, s.s[from:s.i]}
+		c = cell{kind: jsonComposite, s: s.s[from:s.i]}
 		if n.whole >= 0 {
 			cells[n.whole] = c
 		}
 	default:
-		var ok bool
-		if c, ok = s.scalar(); !ok {
+		if !s.scalar(&c) {
 			return false
 		}
 		if n.whole >= 0 {
@@ -305,11 +370,53 @@ func (p *Parser) value(s *scanner, n *pathNode, cells []cell, depth int) bool {
 	return true
 }
 
+// object reads an object at a step of the paths.
+func (p *Parser) object(s *scanner, n *pathNode, cells []cell, depth int) bool {
+	s.i++
+	s.space()
+	if s.peek() == '}' {
+		s.i++
+		return true
+	}
+	for k := 0; ; {
+		s.space()
+		var child *pathNode
+		if k < len(n.members) && strings.HasPrefix(s.s[s.i:], n.members[k].text) {
+			m := &n.members[k]
+			m.misses = 0
+			s.i += len(m.text)
+			child = m.child
+			k++
+		} else {
+			from := s.i
+			name, ok := s.str()
+			if !ok || !s.colon() {
+				return false
+			}
+			child, k = n.learn(k, s.s[from:s.i], name)
+		}
+		ok := false
+		if child == nil {
+			ok = s.skip(depth + 1)
+		} else {
+			ok = p.value(s, child, cells, depth+1)
+		}
+		if !ok {
+			return false
+		}
+		if more, ok := s.after('}'); !ok {
+			return false
+		} else if !more {
+			return true
+		}
+	}
+}
+
 // put converts the cells of a row.
 func (p *Parser) put(dst *Rows, cells []cell, at int64, hidden []plan.Value, raw string, refuse Refuse) {
 	cols := dst.t.cols
 	for i := range cells {
-		if err := cols[i].addCell(cells[i], &p.format.Columns[i].Type); err != nil {
+		if err := cols[i].addCell(&cells[i], &p.format.Columns[i].Type); err != nil {
 			for _, c := range cols[:i] {
 				c.shorten(c.n - 1)
 			}
@@ -317,8 +424,20 @@ func (p *Parser) put(dst *Rows, cells []cell, at int64, hidden []plan.Value, raw
 			return
 		}
 	}
-	for i, v := range hidden {
-		cols[len(cells)+i].addValue(v)
+	for i := range hidden {
+		v, c := &hidden[i], cols[len(cells)+i]
+		switch {
+		case v.Null:
+			c.addValue(*v)
+		case c.class == plan.ClassInt:
+			c.I = append(c.I, v.I)
+			c.notNull()
+		case c.class == plan.ClassString:
+			c.S = append(c.S, v.S)
+			c.notNull()
+		default:
+			c.addValue(*v)
+		}
 	}
 	dst.t.time = append(dst.t.time, at)
 }
@@ -326,50 +445,82 @@ func (p *Parser) put(dst *Rows, cells []cell, at int64, hidden []plan.Value, raw
 var errNotNumber = errors.New("it is not a number")
 
 // addCell converts a value of a source to its column's type.
-func (c *column) addCell(v cell, t *sql.Type) error {
-	switch v.kind {
-	case absent, jsonNull:
+func (c *column) addCell(v *cell, t *sql.Type) error {
+	// Integers, doubles and texts are what most columns are.
+	switch t.Kind {
+	case sql.KindTinyint, sql.KindSmallint, sql.KindInteger, sql.KindBigint:
+		if v.exact && v.scale == 0 {
+			if low, high := intLimits(t.Kind); v.n < low || v.n > high {
+				return overflow(*t)
+			}
+			c.I = append(c.I, v.n)
+			c.notNull()
+			return nil
+		}
+	case sql.KindDouble:
+		if v.kind != jsonNumber {
+			break
+		}
+		var f float64
+		if v.exact && v.n < 1<<53 && v.n > -1<<53 {
+			// Both are exact, and so the quotient is as near as can be.
+			f = float64(v.n) / powers[v.scale]
+		} else {
+			var err error
+			if f, err = strconv.ParseFloat(v.s, 64); err != nil {
+				return overflow(*t)
+			}
+		}
+		c.F = append(c.F, f)
+		c.notNull()
+		return nil
+	case sql.KindDecimal:
+		if !v.exact {
+			break
+		}
+		if n, ok := rescale(v.n, int(v.scale), t.Scale); ok {
+			d, err := checkedDecimal(n, *t)
+			if err != nil {
+				return err
+			}
+			c.I = append(c.I, d.I)
+			c.notNull()
+			return nil
+		}
+	case sql.KindVarchar:
+		if v.kind != jsonString {
+			break
+		}
+		s := v.s
+		if len(s) > t.Length {
+			s = fit(s, *t)
+		}
+		c.S = append(c.S, s)
+		c.notNull()
+		return nil
+	}
+	if v.kind == absent || v.kind == jsonNull {
 		c.addValue(plan.Value{Null: true})
 		return nil
 	}
-	// Integers and texts are what most columns are.
-	if c.Null == nil {
-		switch {
-		case v.kind == jsonNumber && isInteger(t.Kind):
-			if n, ok := smallInt(v.s); ok {
-				low, high := intLimits(t.Kind)
-				if n < low || n > high {
-					return overflow(*t)
-				}
-				c.I = append(c.I, n)
-				c.n++
-				return nil
-			}
-		case v.kind == jsonNumber && t.Kind == sql.KindDouble:
-			f, err := strconv.ParseFloat(v.s, 64)
-			if err != nil {
-				return overflow(*t)
-			}
-			c.F = append(c.F, f)
-			c.n++
-			return nil
-		case v.kind == jsonString && t.Kind == sql.KindVarchar:
-			s := v.s
-			if len(s) > t.Length {
-				s = fit(s, *t)
-			}
-			c.S = append(c.S, s)
-			c.n++
-			return nil
-		}
-	}
-	value, err := convertCell(v, t)
+	value, err := convertCell(*v, t)
 	if err != nil {
 		return err
 	}
 	c.addValue(value)
 	return nil
 }
+
+// notNull counts a value that has been appended.
+func (c *column) notNull() {
+	c.n++
+	if c.Null != nil {
+		c.Null = append(c.Null, false)
+	}
+}
+
+// powers are those of ten that doubles have exactly and cells need.
+var powers = [...]float64{1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18}
 
 // smallInt reads an integer of up to 18 digits.
 func smallInt(s string) (int64, bool) {
@@ -520,7 +671,7 @@ func (p *Parser) csv(dst *Rows, record string, at int64, hidden []plan.Value, re
 		clear(p.cells)
 		for i := range p.cells {
 			if i < len(p.fields) {
-				p.cells[i] = cell{jsonString, p.fields[i]}
+				p.cells[i] = cell{kind: jsonString, s: p.fields[i]}
 				if p.fields[i] == "" && !isCharacter(p.format.Columns[i].Type.Kind) {
 					p.cells[i] = cell{kind: jsonNull}
 				}
@@ -611,7 +762,7 @@ func (s *scanner) problem() string {
 }
 
 func (s *scanner) space() {
-	for s.i < len(s.s) {
+	for s.i < len(s.s) && s.s[s.i] <= ' ' {
 		switch s.s[s.i] {
 		case ' ', '\t', '\n', '\r':
 			s.i++
@@ -628,6 +779,31 @@ func (s *scanner) peek() byte {
 	return 0
 }
 
+// colon passes what is between a member's name and its value.
+func (s *scanner) colon() bool {
+	s.space()
+	if s.peek() != ':' {
+		return false
+	}
+	s.i++
+	return true
+}
+
+// after passes what follows a member or an element: more says whether another one
+// does, or the end.
+func (s *scanner) after(end byte) (more, ok bool) {
+	s.space()
+	switch s.peek() {
+	case ',':
+		s.i++
+		return true, true
+	case end:
+		s.i++
+		return false, true
+	}
+	return false, false
+}
+
 // object reads an object; f reads each member's value.
 func (s *scanner) object(f func(name string) bool) bool {
 	s.i++
@@ -639,27 +815,15 @@ func (s *scanner) object(f func(name string) bool) bool {
 	for {
 		s.space()
 		name, ok := s.str()
-		if !ok {
+		if !ok || !s.colon() {
 			return false
 		}
-		s.space()
-		if s.peek() != ':' {
-			return false
-		}
-		s.i++
 		s.space()
 		if !f(name) {
 			return false
 		}
-		s.space()
-		switch s.peek() {
-		case ',':
-			s.i++
-		case '}':
-			s.i++
-			return true
-		default:
-			return false
+		if more, ok := s.after('}'); !ok || !more {
+			return ok
 		}
 	}
 }
@@ -677,15 +841,8 @@ func (s *scanner) array(f func() bool) bool {
 		if !f() {
 			return false
 		}
-		s.space()
-		switch s.peek() {
-		case ',':
-			s.i++
-		case ']':
-			s.i++
-			return true
-		default:
-			return false
+		if more, ok := s.after(']'); !ok || !more {
+			return ok
 		}
 	}
 }
@@ -696,65 +853,112 @@ func (s *scanner) skip(depth int) bool {
 		return false
 	}
 	s.space()
-	switch s.peek() {
-	case '{':
-		return s.object(func(string) bool { return s.skip(depth + 1) })
-	case '[':
-		return s.array(func() bool { return s.skip(depth + 1) })
+	c := s.peek()
+	switch c {
+	case '"':
+		return s.pass()
+	case '{', '[':
+	default:
+		var c cell
+		return s.scalar(&c)
 	}
-	_, ok := s.scalar()
-	return ok
+	s.i++
+	s.space()
+	end := c + 2 // '}' and ']' stand two behind what they close
+	if s.peek() == end {
+		s.i++
+		return true
+	}
+	for {
+		s.space()
+		if c == '{' && (!s.pass() || !s.colon()) {
+			return false
+		}
+		if !s.skip(depth + 1) {
+			return false
+		}
+		if more, ok := s.after(end); !ok || !more {
+			return ok
+		}
+	}
 }
 
 // scalar reads a string, number, true, false or null.
-func (s *scanner) scalar() (cell, bool) {
+func (s *scanner) scalar(v *cell) bool {
 	switch c := s.peek(); {
 	case c == '"':
-		v, ok := s.str()
-		return cell{jsonString, v}, ok
-	case c == 't':
-		return cell{jsonTrue, "true"}, s.word("true")
-	case c == 'f':
-		return cell{jsonFalse, "false"}, s.word("false")
-	case c == 'n':
-		return cell{kind: jsonNull}, s.word("null")
+		text, ok := s.str()
+		*v = cell{kind: jsonString, s: text}
+		return ok
 	case c == '-' || c >= '0' && c <= '9':
-		from := s.i
-		if c == '-' {
-			s.i++
-		}
-		if !s.digits() {
-			return cell{}, false
-		}
-		if s.s[from] == '0' && s.i-from > 1 || s.s[from] == '-' && s.i-from > 2 && s.s[from+1] == '0' {
-			return cell{}, false
-		}
-		if s.peek() == '.' {
-			s.i++
-			if !s.digits() {
-				return cell{}, false
-			}
-		}
-		if s.peek()|0x20 == 'e' {
-			s.i++
-			if c := s.peek(); c == '+' || c == '-' {
-				s.i++
-			}
-			if !s.digits() {
-				return cell{}, false
-			}
-		}
-		return cell{jsonNumber, s.s[from:s.i]}, true
+		return s.number(v)
+	case c == 't':
+		*v = cell{kind: jsonTrue, s: "true"}
+		return s.word("true")
+	case c == 'f':
+		*v = cell{kind: jsonFalse, s: "false"}
+		return s.word("false")
+	case c == 'n':
+		*v = cell{kind: jsonNull}
+		return s.word("null")
 	}
-	return cell{}, false
+	return false
 }
 
-func (s *scanner) digits() bool {
-	from := s.i
-	for s.i < len(s.s) && s.s[s.i] >= '0' && s.s[s.i] <= '9' {
+// number reads a number and, while it is small, its value.
+func (s *scanner) number(v *cell) bool {
+	from, negative := s.i, s.s[s.i] == '-'
+	if negative {
 		s.i++
 	}
-	return s.i > from
+	first := s.i
+	n := s.digits(0)
+	whole := s.i - first
+	if whole == 0 || whole > 1 && s.s[first] == '0' {
+		return false
+	}
+	scale := 0
+	if s.peek() == '.' {
+		s.i++
+		first := s.i
+		n = s.digits(n)
+		if scale = s.i - first; scale == 0 {
+			return false
+		}
+	}
+	*v = cell{kind: jsonNumber}
+	if s.peek()|0x20 == 'e' {
+		s.i++
+		if c := s.peek(); c == '+' || c == '-' {
+			s.i++
+		}
+		first := s.i
+		if s.digits(0); s.i == first {
+			return false
+		}
+	} else if whole+scale <= 18 && !(negative && n == 0) { // minus zero is none of the integers
+		v.exact, v.scale, v.n = true, int8(scale), int64(n)
+		if negative {
+			v.n = -v.n
+		}
+	}
+	v.s = s.s[from:s.i]
+	return true
+}
+
+// digits reads digits behind those that n has.
+func (s *scanner) digits(n uint64) uint64 {
+	i := s.i
+	for i < len(s.s) {
+		d := s.s[i] - '0'
+		if d > 9 {
+			break
+		}
+		n = n*10 + uint64(d)
+		i++
+	}
+	s.i = i
+	return n
 }
 
 func (s *scanner) word(w string) bool {
@@ -765,26 +969,94 @@ func (s *scanner) word(w string) bool {
 	return true
 }
 
+// plain is the first place from i on where a string has something else than
+// characters that stand for themselves: a quote, a backslash or a control
+// character; len(t) if there is none.
+func plain(t string, i int) int {
+	for ; i+8 <= len(t); i += 8 {
+		if found := special(word(t, i)); found != 0 {
+			return i + bits.TrailingZeros64(found)/8
+		}
+	}
+	for ; i < len(t); i++ {
+		if c := t[i]; c == '"' || c == '\\' || c < 0x20 {
+			return i
+		}
+	}
+	return i
+}
+
+const ones, highs = 0x0101010101010101, 0x8080808080808080
+
+// word are eight bytes of a text, the first one lowest.
+func word(t string, i int) uint64 {
+	return uint64(t[i]) | uint64(t[i+1])<<8 | uint64(t[i+2])<<16 | uint64(t[i+3])<<24 |
+		uint64(t[i+4])<<32 | uint64(t[i+5])<<40 | uint64(t[i+6])<<48 | uint64(t[i+7])<<56
+}
+
+// special marks quotes, backslashes and control characters among eight bytes: the
+// high bit of the lowest one is set. Bits above it may be wrong.
+func special(w uint64) uint64 {
+	quote, slash := w^ones*'"', w^ones*'\\'
+	return ((quote-ones)&^quote | (slash-ones)&^slash | (w-ones*0x20)&^w) & highs
+}
+
 // str reads a string and undoes its escapes.
 func (s *scanner) str() (string, bool) {
 	if s.peek() != '"' {
 		return "", false
 	}
 	from := s.i + 1
-	for i := from; i < len(s.s); i++ {
-		switch c := s.s[i]; {
-		case c == '"':
+	i := plain(s.s, from)
+	s.i = i
+	if i == len(s.s) {
+		return "", false
+	}
+	switch s.s[i] {
+	case '"':
+		s.i++
+		return s.s[from:i], true
+	case '\\':
+		return s.escaped(from, i)
+	}
+	return "", false
+}
+
+// pass passes over a string.
+func (s *scanner) pass() bool {
+	if s.peek() != '"' {
+		return false
+	}
+	i := plain(s.s, s.i+1)
+	for ; i < len(s.s); i = plain(s.s, i) {
+		switch s.s[i] {
+		case '"':
 			s.i = i + 1
-			return s.s[from:i], true
-		case c == '\\':
-			return s.escaped(from, i)
-		case c < 0x20:
+			return true
+		case '\\':
+		default:
 			s.i = i
-			return "", false
+			return false
+		}
+		if i+1 == len(s.s) {
+			break
+		}
+		i += 2
+		switch s.s[i-1] {
+		case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
+		case 'u':
+			if _, ok := hexRune(s.s, i); !ok {
+				s.i = i
+				return false
+			}
+			i += 4
+		default:
+			s.i = i
+			return false
 		}
 	}
 	s.i = len(s.s)
-	return "", false
+	return false
 }
 
 func (s *scanner) escaped(from, i int) (string, bool) {

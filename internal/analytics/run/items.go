@@ -150,9 +150,15 @@ func (s *spaceSaving) add(v plan.Value, t sql.Type) {
 		key = distinctKey{s: "\x00null"}
 	}
 	c := s.items[key]
-	switch {
-	case c != nil:
+	if c != nil {
 		s.raise(c)
+		return
+	}
+	v = kept(v)
+	if !v.Null {
+		key = keyOf(v, t)
+	}
+	switch {
 	case len(s.items) < s.capacity:
 		c = &counter{key: key, value: v}
 		s.items[key] = c

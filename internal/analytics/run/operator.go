@@ -298,7 +298,7 @@ func (d *distinct) rows(b *Batch) {
 			k := b.Cols[d.n.Key].at(&d.n.Columns()[d.n.Key].Type, i)
 			if !d.any || !equalValues(k, d.key) {
 				d.seen.clear()
-				d.key, d.any = k, true
+				d.key, d.any = kept(k), true
 			}
 		}
 		if _, fresh := d.seen.find(b.Cols, i); fresh {
@@ -552,7 +552,7 @@ func (s *sorter) rows(b *Batch) {
 				}
 			}
 			if s.kept.len() == 0 {
-				s.key = k
+				s.key = kept(k)
 				if s.time != nil {
 					s.due = boundary(s.time, b.Time[i])
 				}

@@ -2,6 +2,7 @@ package run
 
 import (
 	"encoding/base64"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -40,24 +41,111 @@ func (b *Batch) Value(columns []plan.ColumnInfo, column int, row int32) plan.Val
 	return b.Cols[column].at(&columns[column].Type, row)
 }
 
-// AppendJSON appends a row as a JSON object: the columns in order, hidden ones
-// left out.
-func AppendJSON(dst []byte, columns []plan.ColumnInfo, b *Batch, row int32) []byte {
-	dst = append(dst, '{')
-	first := true
+// Encoder writes rows of columns as JSON objects or lines of CSV: the columns in
+// order, hidden ones left out. It holds nothing but what it was made from, and may
+// be used by many goroutines.
+type Encoder struct {
+	csv    bool
+	fields []field
+}
+
+// field is a column that is written.
+type field struct {
+	index int
+	name  string // as JSON has it, with the comma before and the colon behind
+	t     sql.Type
+	class plan.Class
+	plain bool // its texts are written as they are, but for what has to be escaped
+}
+
+// NewEncoder makes an encoder.
+func NewEncoder(columns []plan.ColumnInfo, csv bool) *Encoder {
+	e := &Encoder{csv: csv}
 	for i, c := range columns {
-		if c.Hidden || i >= len(b.Cols) {
+		if c.Hidden {
 			continue
 		}
-		if !first {
-			dst = append(dst, ',')
+		name := appendString([]byte{','}, c.Name)
+		if len(e.fields) == 0 {
+			name[0] = '{'
 		}
-		first = false
-		dst = appendString(dst, c.Name)
-		dst = append(dst, ':')
-		dst = appendJSONValue(dst, b.Cols[i].at(&c.Type, row), c.Type)
+		e.fields = append(e.fields, field{index: i, name: string(append(name, ':')), t: c.Type, class: plan.ClassOf(c.Type), plain: isCharacter(c.Type.Kind)})
+	}
+	return e
+}
+
+// Append appends a row: a JSON object without a newline, or a line of CSV with one.
+// Nulls are null in JSON and empty in CSV.
+func (e *Encoder) Append(dst []byte, b *Batch, row int32) []byte {
+	if e.csv {
+		for i := range e.fields {
+			f := &e.fields[i]
+			if i > 0 {
+				dst = append(dst, ',')
+			}
+			if v := b.Cols[f.index]; !v.null(row) {
+				dst = f.appendCSV(dst, v, row)
+			}
+		}
+		return append(dst, '\n')
+	}
+	if len(e.fields) == 0 {
+		return append(dst, "{}"...)
+	}
+	for i := range e.fields {
+		f := &e.fields[i]
+		dst = append(dst, f.name...)
+		dst = f.appendJSON(dst, b.Cols[f.index], row)
 	}
 	return append(dst, '}')
+}
+
+func (f *field) appendJSON(dst []byte, v *Vector, row int32) []byte {
+	switch {
+	case v.null(row):
+		return append(dst, "null"...)
+	case f.plain:
+		return appendString(dst, v.S[row])
+	case f.t.Kind == sql.KindDouble:
+		if x := v.F[row]; x-x == 0 {
+			return appendFloat(dst, x, 64)
+		}
+		return append(dst, "null"...) // JSON has neither NaN nor infinities
+	case isInteger(f.t.Kind):
+		return strconv.AppendInt(dst, v.I[row], 10)
+	}
+	return appendJSONValue(dst, v.at(&f.t, row), f.t)
+}
+
+func (f *field) appendCSV(dst []byte, v *Vector, row int32) []byte {
+	if f.plain {
+		s := v.S[row]
+		if !strings.ContainsAny(s, ",\"\r\n") {
+			return append(dst, s...)
+		}
+		dst = append(dst, '"')
+		dst = append(dst, strings.ReplaceAll(s, `"`, `""`)...)
+		return append(dst, '"')
+	}
+	from := len(dst)
+	dst = f.appendJSON(dst, v, row)
+	if n := len(dst); n-from >= 2 && dst[from] == '"' {
+		// Dates and bytes have no quotes here.
+		copy(dst[from:], dst[from+1:n-1])
+		dst = dst[:n-2]
+	}
+	return dst
+}
+
+// AppendJSON appends a row as an Encoder does: for a few rows that are not worth
+// one. Columns that the batch does not have are left out.
+func AppendJSON(dst []byte, columns []plan.ColumnInfo, b *Batch, row int32) []byte {
+	return NewEncoder(columns[:min(len(columns), len(b.Cols))], false).Append(dst, b, row)
+}
+
+// AppendCSV is AppendJSON for a line of CSV.
+func AppendCSV(dst []byte, columns []plan.ColumnInfo, b *Batch, row int32) []byte {
+	return NewEncoder(columns[:min(len(columns), len(b.Cols))], true).Append(dst, b, row)
 }
 
 func appendJSONValue(dst []byte, v plan.Value, t sql.Type) []byte {
@@ -108,12 +196,8 @@ const hexDigits = "0123456789abcdef"
 func appendString(dst []byte, s string) []byte {
 	dst = append(dst, '"')
 	from := 0
-	for i := 0; i < len(s); {
+	for i := simple(s, 0); i < len(s); i = simple(s, i) {
 		c := s[i]
-		if c >= 0x20 && c != '"' && c != '\\' && c < utf8.RuneSelf {
-			i++
-			continue
-		}
 		if c >= utf8.RuneSelf {
 			r, size := utf8.DecodeRuneInString(s[i:])
 			if r != utf8.RuneError || size > 1 {
@@ -146,40 +230,20 @@ func appendString(dst []byte, s string) []byte {
 	return append(append(dst, s[from:]...), '"')
 }
 
-// AppendCSV appends a row as a line of CSV: the columns in order, hidden ones left
-// out, nulls empty.
-func AppendCSV(dst []byte, columns []plan.ColumnInfo, b *Batch, row int32) []byte {
-	first := true
-	for i, c := range columns {
-		if c.Hidden || i >= len(b.Cols) {
+// simple is the first place from i on where a text has something else than ASCII
+// characters that JSON has as they are; len(s) if there is none.
+func simple(s string, i int) int {
+	for ; i+8 <= len(s); i += 8 {
+		w := word(s, i)
+		if w&highs == 0 && special(w) == 0 {
 			continue
 		}
-		if !first {
-			dst = append(dst, ',')
-		}
-		first = false
-		v := b.Cols[i].at(&c.Type, row)
-		if v.Null {
-			continue
-		}
-		switch c.Type.Kind {
-		case sql.KindChar, sql.KindVarchar:
-			if strings.ContainsAny(v.S, ",\"\r\n") {
-				dst = append(dst, '"')
-				dst = append(dst, strings.ReplaceAll(v.S, `"`, `""`)...)
-				dst = append(dst, '"')
-			} else {
-				dst = append(dst, v.S...)
-			}
-		default:
-			from := len(dst)
-			dst = appendJSONValue(dst, v, c.Type)
-			if n := len(dst); n-from >= 2 && dst[from] == '"' {
-				// Dates and bytes have no quotes here.
-				copy(dst[from:], dst[from+1:n-1])
-				dst = dst[:n-2]
-			}
+		break
+	}
+	for ; i < len(s); i++ {
+		if c := s[i]; c < 0x20 || c == '"' || c == '\\' || c >= utf8.RuneSelf {
+			return i
 		}
 	}
-	return append(dst, '\n')
+	return i
 }
