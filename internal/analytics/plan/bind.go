@@ -287,13 +287,16 @@ func (b *binder) unknownColumn(e *sql.Column, name sql.Ident, in ...entry) {
 	if unqualified {
 		in = b.scope.entries
 	}
-	var names []string
+	var names, shown []string
 	for _, t := range in {
 		if unqualified && len(e.Parts) > 1 && t.alias != "" {
 			names = append(names, t.alias)
 		}
 		for _, c := range t.columns {
 			names = append(names, c.Name)
+			if !c.Hidden {
+				shown = append(shown, c.Name)
+			}
 		}
 	}
 	hint := ""
@@ -305,9 +308,12 @@ func (b *binder) unknownColumn(e *sql.Column, name sql.Ident, in ...entry) {
 	if near := didYouMean(name.Name, names); hint == "" && near != "" {
 		hint = near
 	} else if hint == "" && name.Quoted && len(e.Parts) == 1 {
-		hint = "a text stands in ': '" + strings.ReplaceAll(name.Name, "'", "''") + "'"
+		hint = "a text stands in ', a name in \""
+		if list := allOf(shown); list != "" {
+			hint = list + "; " + hint
+		}
 	} else if hint == "" {
-		hint = allOf(names)
+		hint = allOf(shown)
 	}
 	if unqualified && len(e.Parts) > 1 {
 		b.fail(e, hint, "there is no table or column %s here", sql.Quote(name.Name))
