@@ -53,9 +53,15 @@ type application struct {
 
 	// The loop's own.
 	places  map[string]inputPlaces
-	last    int64 // the newest instant, in milliseconds since 1970
-	changed bool  // since the last checkpoint
+	last    int64  // the newest instant, in milliseconds since 1970
+	steps   uint64 // that have begun
+	changed bool   // since the last checkpoint
 	saving  *saving
+	journal *journal // nil if rows may come twice
+	repeats []step   // to be done again
+	epoch   uint64
+
+	clock atomic.Int64 // the instant of the step, in milliseconds since 1970
 
 	mu       sync.Mutex
 	problems map[string]string // by what has them
@@ -93,11 +99,13 @@ func (h *Host) open(a *app.Application, program *plan.Program) (*application, er
 			r.endSending()
 		}
 	}()
-	o := run.Options{Now: h.o.Now, Seed: rand.Uint64(), Workers: h.o.Workers, MemoryLimit: h.o.MemoryLimit}
+	// Time in the program stands still in a step, so that a step can be repeated.
+	r.clock.Store(h.o.Now().UnixMilli())
+	o := run.Options{Now: func() time.Time { return time.UnixMilli(r.clock.Load()) }, Seed: rand.Uint64(), Workers: h.o.Workers, MemoryLimit: h.o.MemoryLimit}
 	r.engine = run.New(program, o)
 	// A run goes on where it was. A new one begins where its inputs say, and takes
 	// the state of the one before along if that is where they begin.
-	if ok && (p.Run == a.Run || slices.ContainsFunc(a.Inputs, func(in app.Input) bool { return in.Start.Start == app.LastStopped })) {
+	if ok && r.resumes(p) {
 		switch _, err := r.engine.Restore(snapshot); {
 		case errors.Is(err, run.ErrSnapshot):
 			ok, damaged = false, true
@@ -105,6 +113,10 @@ func (h *Host) open(a *app.Application, program *plan.Program) (*application, er
 		case err != nil:
 			return nil, fmt.Errorf("application %s: %w", a.Name, err)
 		}
+	}
+	var before *chain
+	if ok && p.Journal != nil && r.resumes(p) {
+		before = p.Journal
 	}
 	if damaged {
 		// What it held is made again from the records that are still there.
@@ -136,8 +148,16 @@ func (h *Host) open(a *app.Application, program *plan.Program) (*application, er
 		}
 		r.outputs = append(r.outputs, o)
 	}
+	if err := r.openJournal(before); err != nil {
+		return nil, err
+	}
 	ready = true
 	return r, nil
+}
+
+// resumes reports whether the application takes along the state of a checkpoint.
+func (r *application) resumes(p places) bool {
+	return p.Run == r.a.Run || slices.ContainsFunc(r.a.Inputs, func(in app.Input) bool { return in.Start.Start == app.LastStopped })
 }
 
 // startOf is the arrival of the first records that an input reads in shards which
@@ -249,7 +269,12 @@ func pause(ctx context.Context, attempt int) bool {
 func (r *application) run() {
 	defer close(r.done)
 	var group sync.WaitGroup
-	defer group.Wait()
+	defer func() {
+		group.Wait()
+		if r.journal != nil {
+			r.journal.close()
+		}
+	}()
 	defer func() {
 		for _, o := range r.outputs {
 			o.queue.close()
@@ -275,8 +300,7 @@ func (r *application) run() {
 	if !r.references() {
 		return
 	}
-	r.engine.Start()
-	if !r.flush() {
+	if !r.catchUp(&group) {
 		return
 	}
 	for _, in := range r.inputs {
@@ -346,8 +370,26 @@ func (r *application) now() int64 {
 
 // advance says that time has passed; false if the application ends.
 func (r *application) advance() bool {
+	return r.advanceTo(step{kind: stepAdvance, now: r.now()})
+}
+
+// begin begins a step: what comes of it belongs to its instant.
+func (r *application) begin(s step) {
+	r.last = max(r.last, s.now)
+	r.clock.Store(s.now)
+	if r.journal != nil {
+		r.journal.append(&s)
+	}
+	r.steps++
+	for _, o := range r.outputs {
+		o.ordinal = 0
+	}
+}
+
+func (r *application) advanceTo(s step) bool {
 	began := time.Now()
-	now := r.now()
+	now := s.now
+	r.begin(s)
 	for _, in := range r.inputs {
 		for _, name := range in.spec.Streams {
 			if err := r.engine.Advance(name, now); err != nil {
@@ -361,8 +403,18 @@ func (r *application) advance() bool {
 
 // insert feeds the program; false if the application ends.
 func (r *application) insert(c *chunk) bool {
+	s := step{kind: stepInsert, now: r.now()}
+	if r.journal != nil {
+		s.input, s.source, s.shard, s.shardName = c.in.spec.ID, c.source, c.shard.Number, c.shard.Name
+		s.first, s.next, s.records, s.end, s.moves, s.forget = c.first, c.next, uint64(c.records), c.end, c.moves, c.forget
+	}
+	return r.insertAt(c, s)
+}
+
+func (r *application) insertAt(c *chunk, s step) bool {
 	began := time.Now()
-	now := r.now()
+	now := s.now
+	r.begin(s)
 	in := c.in
 	for i := range c.refused {
 		f := &c.refused[i]

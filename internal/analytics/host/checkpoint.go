@@ -42,6 +42,8 @@ type places struct {
 	// Inputs has the places by input, each with the number of its source: a stream
 	// that was made anew under its name is another one.
 	Inputs map[string]inputPlaces `json:"inputs"`
+	// Journal is where the steps are that came next; nil if there is none.
+	Journal *chain `json:"journal,omitempty"`
 }
 
 type inputPlaces struct {
@@ -65,6 +67,7 @@ type saving struct {
 	done  chan error // gets one result
 	bytes int64
 	began time.Time
+	file  uint64 // of the journal behind it
 }
 
 // checkpoint begins a checkpoint of this moment: it writes the state beside the
@@ -83,7 +86,12 @@ func (r *application) checkpoint(group *sync.WaitGroup) bool {
 	}
 	r.changed = false
 	s := &saving{done: make(chan error, 1), began: time.Now()}
-	f, err := r.h.write(r.a.ID, places{Run: r.a.Run, Inputs: r.places}, r.engine.WriteSnapshot)
+	p := places{Run: r.a.Run, Inputs: r.places}
+	if r.journal != nil {
+		s.file = r.journal.rotate()
+		p.Journal = &chain{Epoch: r.epoch, File: s.file, Step: r.steps, At: r.h.o.Now().UnixMilli()}
+	}
+	f, err := r.h.write(r.a.ID, p, r.engine.WriteSnapshot)
 	r.saving = s
 	if err != nil {
 		s.done <- err
@@ -107,6 +115,11 @@ func (r *application) checkpointed(err error) {
 		return
 	}
 	r.problem("checkpoint", "", "", "")
+	if r.journal != nil {
+		if err := removeJournals(r.h.o.Files, fileName(r.a.ID), func(n uint64) bool { return n >= s.file }); err != nil {
+			r.h.o.Logger.Warn("a journal stays behind its checkpoint", "application", r.a.Name, "error", err)
+		}
+	}
 	r.series.Add(CheckpointSuccess, 1)
 	r.series.Add(CheckpointBytes, float64(s.bytes))
 	r.series.Add(CheckpointDuration, float64(time.Since(s.began).Microseconds())/1000)
@@ -306,6 +319,9 @@ func (h *Host) forget(id string) error {
 		case !errors.Is(err, fs.ErrNotExist):
 			return err
 		}
+	}
+	if err := removeJournals(h.o.Files, fileName(id), func(uint64) bool { return false }); err != nil {
+		return err
 	}
 	if removed {
 		return h.o.Files.SyncDir(".")

@@ -42,9 +42,9 @@ func (r *application) gather(o *output, items []item, bytes int, last time.Time)
 // invoker makes the function that has a function take rows; it returns false if
 // the application's end comes first. Rows that the function does not take are sent
 // again, with the number of times that they were.
-func (r *application) invoker(o *output) func(rows [][]byte) bool {
+func (r *application) invoker(o *output) func(below uint64, keys []string, rows [][]byte) bool {
 	part := "output " + o.spec.ID
-	return func(data [][]byte) bool {
+	return func(_ uint64, _ []string, data [][]byte) bool {
 		rows := make([]app.Row, len(data))
 		for i, d := range data {
 			rows[i] = app.Row{ID: newID(), Data: d}

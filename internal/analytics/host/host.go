@@ -14,7 +14,9 @@
 // it. What comes after the last valid checkpoint is done again when an application
 // goes on, so rows are delivered at least once, and the state counts every record
 // exactly once. A row that is made again need not be the row that was made before:
-// ROWTIME is the time at which the program sees a record.
+// ROWTIME is the time at which the program sees a record. With Options.ExactlyOnce
+// it is, and rows are in data streams once: the steps of the program since the
+// checkpoint are kept in a journal and repeated (once.go, journal.go).
 //
 // Start reading at Host, then application.run.
 package host
@@ -139,6 +141,11 @@ type Options struct {
 	// Workers bounds the goroutines that compute at a time for one application; 0
 	// is GOMAXPROCS, 1 none besides its own.
 	Workers int
+	// ExactlyOnce has rows written to data streams once, also when an application
+	// goes on after a crash, if its destinations are Keyed and no function processes
+	// its records. It costs a journal of what the program was given, which is made
+	// durable before the rows that came of it are written.
+	ExactlyOnce bool
 	// CheckpointEvery is the time between checkpoints; 10 s if zero.
 	CheckpointEvery time.Duration
 	// IdleEvery is how often an idle source's time goes on; 500 ms if zero.

@@ -110,7 +110,7 @@ func (l *log) At(_ context.Context, shard uint32, at time.Time) (uint64, error) 
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, r := range l.records[shard] {
-		if at.IsZero() || r.Arrival >= at.UnixMilli() {
+		if r.Index != 0 && (at.IsZero() || r.Arrival >= at.UnixMilli()) {
 			return r.Index, nil
 		}
 	}

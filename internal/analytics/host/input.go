@@ -86,6 +86,7 @@ type chunk struct {
 	refused []refusal
 	refuses int // with those that nobody reads
 
+	first          uint64 // index of the first record
 	next           uint64 // where the shard is behind the chunk
 	end            bool
 	moves          bool // next counts
@@ -355,7 +356,7 @@ func (r *application) readShard(ctx context.Context, in *input, source Source, s
 		if ctx.Err() != nil {
 			return true
 		}
-		if list, listErr := source.Shards(); listErr == nil && !slices.ContainsFunc(list, func(l Shard) bool { return l.Number == s.Number }) {
+		if list, listErr := source.Shards(); listErr == nil && !hasShard(list, s.Number) {
 			// Its records have expired.
 			r.h.o.Logger.Warn("a shard is there no more before it was read", "application", r.a.Name, "shard", s.Name)
 			sendEnd(ctx, ended, s.Number)
@@ -533,6 +534,9 @@ func (f *filler) parse(ctx context.Context, records []Record) bool {
 // passed moves the chunk's place behind a record, and says whether it is full.
 func (f *filler) passed(rec *Record) (full bool) {
 	c := f.c
+	if c.records == 0 {
+		c.first = rec.Index
+	}
 	c.next, c.moves, c.newest = rec.Index+1, true, rec.Arrival
 	c.records++
 	c.bytes += len(rec.Data)

@@ -20,9 +20,12 @@ type output struct {
 	lost    atomic.Bool  // the end came before rows could be delivered
 	since   atomic.Int64 // when the rows were taken that are being delivered, in nanoseconds since 1970; 0 if none
 
+	once *once // nil if rows may come twice
+
 	// The loop's own.
 	filling *arena
-	step    bool // rows of this step have been pushed before
+	step    bool   // rows of this step have been pushed before
+	ordinal uint64 // rows of this step that have been pushed
 }
 
 func (r *application) newOutput(spec app.Output, columns []plan.ColumnInfo) *output {
@@ -57,15 +60,17 @@ func (r *application) push(o *output, last bool) bool {
 	if len(o.filling.bytes) == 0 {
 		if last && o.step {
 			o.step = false
-			return o.queue.put(r.sending, item{last: true})
+			return o.queue.put(r.sending, item{last: true, step: r.steps})
 		}
 		return true
 	}
-	if !o.queue.put(r.sending, item{arena: o.filling, last: last}) {
+	rows := uint64(len(o.filling.ends))
+	if !o.queue.put(r.sending, item{arena: o.filling, last: last, step: r.steps, ordinal: o.ordinal}) {
 		o.lost.Store(true)
 		return false
 	}
 	o.filling, o.step = o.queue.empty(), !last
+	o.ordinal += rows
 	r.changed = true
 	return true
 }
@@ -78,6 +83,7 @@ func (r *application) deliver(o *output) {
 	}
 	var items []item
 	var rows [][]byte
+	var keys []string
 	var last time.Time // when a function was called
 	for {
 		var bytes int
@@ -90,18 +96,23 @@ func (r *application) deliver(o *output) {
 			items, ok = r.gather(o, items, bytes, last)
 			last = time.Now()
 		}
-		rows = rows[:0]
+		rows, keys = rows[:0], keys[:0]
+		below := uint64(0)
 		for _, it := range items {
 			if it.arena != nil {
-				rows = it.arena.rows(rows)
+				rows, below = it.arena.rows(rows), it.step
+				if o.once != nil {
+					keys = o.once.keysOf(keys, it)
+				}
 			}
 		}
 		o.since.Store(time.Now().UnixNano())
-		if len(rows) > 0 && !(r.sending.Err() == nil && send(rows)) {
+		if len(rows) > 0 && !(r.sending.Err() == nil && send(below, keys, rows)) {
 			o.lost.Store(true) // made again when the application goes on
 		}
 		o.since.Store(0)
 		clear(rows)
+		clear(keys)
 		lost := o.lost.Load()
 		for _, it := range items {
 			if it.barrier != nil {
@@ -118,10 +129,11 @@ func (r *application) deliver(o *output) {
 
 // writer makes the function that writes rows to a stream, until they are durable;
 // it returns false if the application's end comes first.
-func (r *application) writer(o *output) func(rows [][]byte) bool {
+func (r *application) writer(o *output) func(below uint64, keys []string, rows [][]byte) bool {
 	part := "output " + o.spec.ID
 	var to Destination
-	return func(rows [][]byte) bool {
+	return func(below uint64, keys []string, rows [][]byte) bool {
+		began := r.h.o.Now()
 		for attempt := 0; ; attempt++ {
 			var err error
 			left := len(rows)
@@ -129,7 +141,12 @@ func (r *application) writer(o *output) func(rows [][]byte) bool {
 				to, err = r.h.o.OpenDestination(r.sending, r.a, o.spec.Destination)
 			}
 			if err == nil {
-				if err = to.Write(r.sending, rows); err != nil {
+				if o.once != nil {
+					err = o.once.write(r.sending, to, below, keys, rows, began)
+				} else {
+					err = to.Write(r.sending, rows)
+				}
+				if err != nil {
 					to = nil
 				}
 				var partly *PartlyError
@@ -147,12 +164,18 @@ func (r *application) writer(o *output) func(rows [][]byte) bool {
 						attempt = 0
 					}
 					rows = rest
+					if keys != nil {
+						keys = pick(keys, partly.Left)
+					}
 				}
 			}
 			if left == 0 {
 				o.series.Add(Success, 1)
 				if err == nil {
 					r.delivered(o, rows, nil, nil)
+				}
+				if o.once != nil {
+					o.once.passed(below)
 				}
 				r.problem(part, "", "", "")
 				return true
@@ -170,8 +193,8 @@ func (r *application) writer(o *output) func(rows [][]byte) bool {
 }
 
 // pick are the rows at places, in their order.
-func pick(rows [][]byte, places []int) [][]byte {
-	rest := make([][]byte, 0, len(places))
+func pick[T any](rows []T, places []int) []T {
+	rest := make([]T, 0, len(places))
 	last := -1
 	for _, i := range places {
 		if i > last && i < len(rows) {

@@ -34,6 +34,8 @@ type item struct {
 	arena   *arena
 	barrier *barrier
 	last    bool // of what one step of the program made
+	step    uint64
+	ordinal uint64 // of the first row among those of its step
 }
 
 // queue has the rows of an output on their way from the program to where they

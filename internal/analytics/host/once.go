@@ -1,0 +1,410 @@
+package host
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"maps"
+	"math/rand/v2"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/millrace/millrace/internal/analytics/app"
+	"github.com/millrace/millrace/internal/analytics/run"
+)
+
+// Keyed is a Destination that stores each row under a key and can be asked which
+// keys it has. What an application writes to one is there exactly once
+// (Options.ExactlyOnce).
+type Keyed interface {
+	Destination
+	// WriteKeyed is Write with a key for each row, up to 64 characters that no other
+	// row has.
+	WriteKeyed(ctx context.Context, keys []string, rows [][]byte) error
+	// Keys calls f with the key of every row, of whatever writer, that became durable
+	// at or after since, and may call it with older ones. The key is the callee's
+	// until f returns. A WriteKeyed that has returned, with an error or without,
+	// stores nothing any more.
+	Keys(ctx context.Context, since time.Time, f func(key []byte)) error
+}
+
+// clockSlack is how far the clocks of an application and of its destinations may be
+// apart.
+const clockSlack = time.Minute
+
+// keyPrefix begins the keys of an output's rows in an epoch.
+func keyPrefix(epoch uint64, output string) string {
+	h := sha256.Sum256(append(binary.LittleEndian.AppendUint64(nil, epoch), output...))
+	return "mr" + strconv.FormatUint(uint64(binary.LittleEndian.Uint32(h[:])), 36) + "."
+}
+
+// appendKey appends the key of a row: its step, which of its rows it is, and a sum
+// of what is in it. Should a step not make the same rows again, the sum keeps other
+// rows from being taken for those that are there.
+func appendKey(dst []byte, prefix string, step, ordinal uint64, row []byte) []byte {
+	dst = append(dst, prefix...)
+	dst = append(strconv.AppendUint(dst, step, 36), '.')
+	dst = append(strconv.AppendUint(dst, ordinal, 36), '.')
+	return strconv.AppendUint(dst, uint64(crc32.Checksum(row, castagnoli))<<32|uint64(crc32.ChecksumIEEE(row)), 36)
+}
+
+// once writes the rows of an output so that each is at its destination once. It is
+// its deliverer's own.
+type once struct {
+	journal *journal
+	prefix  string
+	// Rows of steps below repeat may be there from before: what was there since
+	// chainAt says which.
+	repeat  uint64
+	chainAt time.Time
+	// found are keys that the destination has, of rows that may be made or written
+	// again. It is looked for if unsure.
+	found  map[string]struct{}
+	unsure bool
+	since  time.Time
+}
+
+// keysOf are the keys of rows.
+func (w *once) keysOf(dst []string, it item) []string {
+	from := 0
+	var key []byte
+	for i, end := range it.arena.ends {
+		key = appendKey(key[:0], w.prefix, it.step, it.ordinal+uint64(i), it.arena.bytes[from:end])
+		dst = append(dst, string(key))
+		from = end
+	}
+	return dst
+}
+
+// write stores rows of steps that are below one, those excepted that are there.
+func (w *once) write(ctx context.Context, to Destination, below uint64, keys []string, rows [][]byte, now time.Time) error {
+	keyed, ok := to.(Keyed)
+	if !ok {
+		return to.Write(ctx, rows)
+	}
+	if err := w.journal.sync(below); err != nil {
+		return err
+	}
+	if w.unsure {
+		found := map[string]struct{}{}
+		if err := keyed.Keys(ctx, w.since, func(key []byte) {
+			if len(key) > len(w.prefix) && string(key[:len(w.prefix)]) == w.prefix {
+				found[string(key)] = struct{}{}
+			}
+		}); err != nil {
+			return fmt.Errorf("find out which rows are there: %w", err)
+		}
+		w.found, w.unsure = found, false
+	}
+	places := make([]int, 0, len(rows))
+	leftKeys, left := make([]string, 0, len(rows)), make([][]byte, 0, len(rows))
+	for i, key := range keys {
+		if _, there := w.found[key]; !there {
+			places, leftKeys, left = append(places, i), append(leftKeys, key), append(left, rows[i])
+		}
+	}
+	if len(left) == 0 {
+		return nil
+	}
+	// It ends by itself: one that was given up could store rows after it was looked
+	// which are there.
+	err := keyed.WriteKeyed(context.WithoutCancel(ctx), leftKeys, left)
+	var partly *PartlyError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &partly):
+		return &PartlyError{Left: at(places, partly.Left), Refused: at(places, partly.Refused), Err: partly.Err}
+	}
+	w.unsure = true
+	if w.repeat == 0 {
+		w.since = now.Add(-clockSlack)
+	}
+	return err
+}
+
+// at are places of places.
+func at(places, of []int) (list []int) {
+	for _, i := range of {
+		if i >= 0 && i < len(places) {
+			list = append(list, places[i])
+		}
+	}
+	return list
+}
+
+// passed says that rows of all steps below one are durable.
+func (w *once) passed(below uint64) {
+	if w.repeat != 0 && below > w.repeat {
+		w.repeat = 0 // nothing is made again any more
+	}
+	if w.repeat == 0 {
+		w.found = nil
+	}
+}
+
+// repeatable reports whether the program makes the same rows again when it is given
+// the same records: functions answer as they like.
+func repeatable(a *app.Application) bool {
+	for _, in := range a.Inputs {
+		if in.Processor != nil {
+			return false
+		}
+	}
+	for _, out := range a.Outputs {
+		if out.Destination.Kind == app.DataStream {
+			return true
+		}
+	}
+	return false
+}
+
+// errBroken says that steps cannot be repeated.
+var errBroken = errors.New("what the application did since its last checkpoint cannot be repeated: rows may come twice")
+
+// repeatSteps does the steps behind the checkpoint again; false if the application
+// ends. The error is errBroken if they could not all be done.
+func (r *application) repeatSteps() (bool, error) {
+	steps := r.repeats
+	r.repeats = nil
+	sources := map[string]Source{}
+	for i := range steps {
+		s := &steps[i]
+		if r.ctx.Err() != nil {
+			return false, nil
+		}
+		switch s.kind {
+		case stepStart:
+			r.begin(*s)
+			r.engine.Start()
+			if !r.flush() {
+				return false, nil
+			}
+		case stepAdvance:
+			if !r.advanceTo(*s) {
+				return false, nil
+			}
+		case stepInsert:
+			c, ok, err := r.again(s, sources)
+			if err != nil || !ok {
+				return ok, err
+			}
+			if !r.insertAt(c, *s) {
+				return false, nil
+			}
+		}
+	}
+	return true, nil
+}
+
+// again makes the chunk of a step; ok is false if the application ends.
+func (r *application) again(s *step, sources map[string]Source) (c *chunk, ok bool, err error) {
+	var in *input
+	for _, i := range r.inputs {
+		if i.spec.ID == s.input {
+			in = i
+		}
+	}
+	if in == nil {
+		return nil, true, errBroken
+	}
+	f := filler{r: r, in: in, shard: Shard{Number: s.shard, Name: s.shardName}}
+	if s.records > 0 {
+		part := "input " + in.spec.ID
+		for attempt := 0; sources[s.input] == nil; attempt++ {
+			source, err := r.h.o.OpenSource(r.ctx, r.a, in.spec.Source)
+			if err == nil {
+				r.problem(part, "", "", "")
+				sources[s.input] = source
+				break
+			}
+			r.problem(part, in.spec.ID, "InputError", err.Error())
+			if !r.pause(attempt) {
+				return nil, false, nil
+			}
+		}
+		if f.source = sources[s.input]; f.source.ID() != s.source {
+			return nil, true, errBroken
+		}
+	}
+	c = <-in.free // nobody else fills chunks yet
+	c.source, c.shard, f.c = s.source, f.shard, c
+	left := s.records
+	for next, attempt := s.first, 0; left > 0; {
+		page, err := f.source.Read(r.ctx, s.shard, next, pageBytes)
+		if err != nil {
+			if r.ctx.Err() != nil {
+				return nil, false, nil
+			}
+			list, listErr := f.source.Shards()
+			if listErr == nil && !hasShard(list, s.shard) {
+				in.recycle(c)
+				return nil, true, errBroken
+			}
+			select {
+			case <-f.source.Gone():
+				in.recycle(c)
+				return nil, true, errBroken
+			default:
+			}
+			part := "shard " + in.spec.ID + "/" + s.shardName
+			r.problem(part, in.spec.ID, "InputError", err.Error())
+			if !r.pause(attempt) {
+				return nil, false, nil
+			}
+			r.problem(part, "", "", "")
+			attempt++
+			continue
+		}
+		parser := in.parsers.Get().(*run.Parser)
+		for i := range page.Records {
+			rec := &page.Records[i]
+			if left == 0 || rec.Index >= s.next {
+				break
+			}
+			if left == s.records && rec.Index != s.first {
+				break // the first is there no more
+			}
+			f.read(parser, rec, text(rec.Data))
+			f.passed(rec)
+			left--
+		}
+		in.parsers.Put(parser)
+		if left > 0 && (page.Next >= s.next || page.Next == next || left == s.records) {
+			in.recycle(c)
+			return nil, true, errBroken
+		}
+		next = page.Next
+	}
+	c.next, c.end, c.moves, c.forget = s.next, s.end, s.moves, s.forget
+	return c, true, nil
+}
+
+func hasShard(list []Shard, number uint32) bool {
+	for _, s := range list {
+		if s.Number == number {
+			return true
+		}
+	}
+	return false
+}
+
+// openJournal has the application go on where a checkpoint's journal ends, or begin
+// one.
+func (r *application) openJournal(before *chain) error {
+	files, base := r.h.o.Files, fileName(r.a.ID)
+	if !r.h.o.ExactlyOnce || !repeatable(r.a) {
+		return removeJournals(files, base, func(uint64) bool { return false })
+	}
+	number := uint64(1)
+	r.epoch = rand.Uint64()
+	if before != nil {
+		steps, next, err := readJournals(files, base, *before)
+		if err != nil {
+			return err
+		}
+		r.repeats, r.epoch, r.steps, number = steps, before.Epoch, before.Step, next
+	} else if err := removeJournals(files, base, func(uint64) bool { return false }); err != nil {
+		return err
+	}
+	r.journal = newJournal(files, base, r.epoch, number, r.steps+uint64(len(r.repeats)))
+	for _, o := range r.outputs {
+		if o.spec.Destination.Kind != app.DataStream {
+			continue
+		}
+		o.once = &once{journal: r.journal, prefix: keyPrefix(r.epoch, o.spec.ID)}
+		if before != nil {
+			o.once.repeat, o.once.unsure = r.steps+uint64(len(r.repeats)), true
+			o.once.since = time.UnixMilli(before.At).Add(-clockSlack)
+		}
+	}
+	return nil
+}
+
+// catchUp brings the program to where it was and starts what runs once; false if
+// the application ends.
+func (r *application) catchUp(group *sync.WaitGroup) bool {
+	journal := r.journal
+	switch {
+	case journal == nil:
+	case len(r.repeats) == 0 && r.steps == 0:
+		// Rows must have a checkpoint behind them from which they are made again.
+		if !r.checkpointNow(group) {
+			return false
+		}
+	case len(r.repeats) > 0:
+		r.journal = nil // the steps are in it
+		ok, err := r.repeatSteps()
+		r.journal = journal
+		if !ok {
+			return false
+		}
+		for _, in := range r.inputs {
+			if at, has := r.places[in.spec.ID]; has {
+				in.known = inputPlaces{Source: at.Source, From: at.From, Shards: maps.Clone(at.Shards)}
+			}
+		}
+		if err != nil && !r.breakOff(group, err) {
+			return false
+		}
+	}
+	r.begin(step{kind: stepStart, now: r.now()})
+	r.engine.Start()
+	return r.flush()
+}
+
+// breakOff begins another epoch: keys of the one before say nothing about what is
+// made from here on.
+func (r *application) breakOff(group *sync.WaitGroup, why error) bool {
+	r.problem("journal", "", "CheckpointError", why.Error())
+	r.problem("journal", "", "", "")
+	old := r.journal
+	b := newBarrier(len(r.outputs))
+	for _, o := range r.outputs {
+		if !o.queue.put(r.sending, item{barrier: b}) {
+			return false
+		}
+	}
+	select {
+	case <-b.done:
+	case <-r.ctx.Done():
+		return false
+	}
+	if b.lost {
+		return false
+	}
+	old.close()
+	r.epoch = rand.Uint64()
+	r.journal = newJournal(old.files, old.base, r.epoch, old.rotate(), r.steps)
+	for _, o := range r.outputs {
+		if o.once != nil {
+			o.once = &once{journal: r.journal, prefix: keyPrefix(r.epoch, o.spec.ID)}
+		}
+	}
+	return r.checkpointNow(group)
+}
+
+// checkpointNow returns when a checkpoint is valid; false if the application ends
+// first.
+func (r *application) checkpointNow(group *sync.WaitGroup) bool {
+	for attempt := 0; ; attempt++ {
+		if !r.checkpoint(group) {
+			return false
+		}
+		select {
+		case err := <-r.saving.done:
+			if r.checkpointed(err); err == nil {
+				return true
+			}
+		case <-r.ctx.Done():
+			return false
+		}
+		if !r.pause(attempt) {
+			return false
+		}
+	}
+}
