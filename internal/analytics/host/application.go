@@ -448,7 +448,7 @@ func (r *application) insertAt(c *chunk, s step) bool {
 // refused ends the application for what the engine does not take.
 func (r *application) refused(err error) {
 	if errors.Is(err, run.ErrMemory) {
-		r.fail("MemoryError", fmt.Sprintf("the application needs more memory for its state than its limit of %d bytes: it was stopped, and goes on from its last checkpoint when it is started with more", r.h.o.MemoryLimit))
+		r.fail("MemoryError", fmt.Sprintf("%v: it was stopped, and goes on from its last checkpoint when it is started again", err))
 		return
 	}
 	r.fail("InternalError", "an internal error: "+err.Error())

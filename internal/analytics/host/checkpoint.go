@@ -91,16 +91,38 @@ func (r *application) checkpoint(group *sync.WaitGroup) bool {
 		s.file = r.journal.rotate()
 		p.Journal = &chain{Epoch: r.epoch, File: s.file, Step: r.steps, At: r.h.o.Now().UnixMilli()}
 	}
-	f, err := r.h.write(r.a.ID, p, r.engine.WriteSnapshot)
 	r.saving = s
+	head, err := json.Marshal(p)
 	if err != nil {
 		s.done <- err
 		return true
 	}
-	s.bytes = f.at
-	group.Go(func() { s.done <- r.h.complete(r.a.ID, f, b, r.sending.Done()) })
+	// A small state is taken into memory, so that the program does not wait for the
+	// disk; one that is not would take too much of it.
+	if r.engine.Memory() <= freezeBytes {
+		frozen := r.engine.Freeze()
+		group.Go(func() {
+			w, err := r.h.write(r.a.ID, head, func(w io.Writer) error { _, err := frozen.WriteTo(w); return err })
+			if err == nil {
+				s.bytes = w.at
+				err = r.h.complete(r.a.ID, w, b, r.sending.Done())
+			}
+			s.done <- err
+		})
+		return true
+	}
+	w, err := r.h.write(r.a.ID, head, r.engine.WriteSnapshot)
+	if err != nil {
+		s.done <- err
+		return true
+	}
+	s.bytes = w.at
+	group.Go(func() { s.done <- r.h.complete(r.a.ID, w, b, r.sending.Done()) })
 	return true
 }
+
+// freezeBytes is how large a state may be to be taken into memory.
+const freezeBytes = 256 << 20
 
 // checkpointed ends a checkpoint.
 func (r *application) checkpointed(err error) {
@@ -171,12 +193,9 @@ func (w *writing) flush() {
 	w.buf = w.buf[:0]
 }
 
-// write writes a checkpoint beside the one before, without making it durable.
-func (h *Host) write(id string, p places, snapshot func(io.Writer) error) (w *writing, err error) {
-	head, err := json.Marshal(p)
-	if err != nil {
-		return nil, err
-	}
+// write writes a checkpoint with its places, as JSON, beside the one before, without
+// making it durable.
+func (h *Host) write(id string, head []byte, snapshot func(io.Writer) error) (w *writing, err error) {
 	if err := h.o.Files.MkdirAll("."); err != nil {
 		return nil, err
 	}

@@ -163,7 +163,7 @@ CREATE PUMP Q AS INSERT INTO "SUMS" SELECT STREAM COUNT(*), SUM(CAST("V" AS BIGI
 func TestACheckpointWhoseRowsAreLost(t *testing.T) {
 	memory := vfs.NewMemory()
 	h := &Host{o: Options{Files: memory}}
-	w, err := h.write("a", places{Run: 1}, func(io.Writer) error { return nil })
+	w, err := h.write("a", []byte(`{"run":1}`), func(io.Writer) error { return nil })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -285,7 +285,7 @@ func TestCheckpointsThatCannotBeRead(t *testing.T) {
 func FuzzParseCheckpoint(f *testing.F) {
 	memory := vfs.NewMemory()
 	h := &Host{o: Options{Files: memory}}
-	w, err := h.write("a", places{Run: 3, Inputs: map[string]inputPlaces{"1.1": {Source: 7, From: 9, Shards: map[uint32]position{2: {Next: 5, End: true}}}}}, func(w io.Writer) error {
+	w, err := h.write("a", []byte(`{"run":3,"inputs":{"1.1":{"source":7,"from":9,"shards":{"2":{"next":5,"end":true}}}}}`), func(w io.Writer) error {
 		_, err := w.Write([]byte("snapshot"))
 		return err
 	})
@@ -307,6 +307,71 @@ func FuzzParseCheckpoint(f *testing.F) {
 		whole := binary.LittleEndian.AppendUint32(slices.Clone(raw), crc32.Checksum(raw, castagnoli))
 		if _, snapshot, err := parseCheckpoint(whole); err == nil && len(snapshot) > len(raw) {
 			t.Errorf("%d bytes of %d", len(snapshot), len(raw))
+		}
+	})
+}
+
+// An application whose state outgrows its limit ends with a reason; what it has
+// delivered and its last checkpoint stay, and with more memory it goes on as if
+// nothing had happened.
+func TestAStateThatIsTooLarge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &rig{source: newLog(7, 1), to: &sinkhole{}, files: vfs.NewMemory()}
+		r.source.perPage = 1000
+		code := strings.ReplaceAll(strings.ReplaceAll(perSecond, "TO SECOND", "TO HOUR"), "VARCHAR(8)", "VARCHAR(100)")
+		a := application1(code)
+		a.Inputs[0].Format.Columns[0] = column("K", "VARCHAR(100)", "$.k")
+		h := r.open(t, func(o *Options) { o.MemoryLimit = 4 << 20 })
+		if err := h.Start(t.Context(), a); err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		more := func(keys int) {
+			for range keys {
+				r.source.put(0, fmt.Sprintf(`{"k":"%0100d","v":1}`, n))
+				n++
+			}
+		}
+		more(1000)
+		settle(15 * time.Second) // a checkpoint
+		if s := h.Status(a.ID); !s.Running || s.Problem != "" {
+			t.Errorf("%+v", s)
+		}
+		if got := r.sums.sum("  StateBytes"); got == 0 {
+			t.Error("nobody knows how large the state is")
+		}
+		more(100000)
+		settle(15 * time.Second)
+		s := h.Status(a.ID)
+		if s.Running || !strings.Contains(s.Problem, "pump P") || !strings.Contains(s.Problem, "4194304") {
+			t.Errorf("%+v", s)
+		}
+		if len(r.told) != 1 || !strings.Contains(r.told[0], "MemoryError") {
+			t.Errorf("told %q", r.told)
+		}
+		if err := h.Stop(t.Context(), a.ID); err != nil {
+			t.Fatal(err)
+		}
+		if s := h.Status(a.ID); s != (Status{}) {
+			t.Errorf("%+v", s)
+		}
+		if p, _, ok, err := h.load(a.ID); !ok || err != nil || p.Inputs["1.1"].Shards[0].Next != 1001 {
+			t.Errorf("the checkpoint has %+v, %v, %v", p, ok, err)
+		}
+		if err := h.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		h = r.open(t, nil)
+		a.Run, a.Inputs[0].Start = 2, app.Position{Start: app.LastStopped, At: time.Now()}
+		if err := h.Start(t.Context(), a); err != nil {
+			t.Fatal(err)
+		}
+		settle(2 * time.Hour)
+		if got := r.to.taken(); len(got) != n || !strings.HasSuffix(got[0], `"N":1,"S":1}`+"\n") {
+			t.Errorf("%d rows of %d keys", len(got), n)
+		}
+		if err := h.Close(t.Context()); err != nil {
+			t.Fatal(err)
 		}
 	})
 }

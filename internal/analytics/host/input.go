@@ -9,7 +9,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-	"unsafe"
 
 	"github.com/millrace/millrace/internal/analytics/app"
 	"github.com/millrace/millrace/internal/analytics/plan"
@@ -518,7 +517,7 @@ func (f *filler) parse(ctx context.Context, records []Record) bool {
 			}
 			began = time.Now()
 		}
-		f.read(parser, rec, text(rec.Data))
+		f.read(parser, rec, rec.Data)
 		if full := f.passed(rec); full {
 			f.r.busy.Add(int64(time.Since(began)))
 			if !f.send(ctx) {
@@ -544,10 +543,10 @@ func (f *filler) passed(rec *Record) (full bool) {
 }
 
 // read makes rows of what a record has.
-func (f *filler) read(parser *run.Parser, rec *Record, data string) {
+func (f *filler) read(parser *run.Parser, rec *Record, data []byte) {
 	c := f.c
 	before := c.rows.Len()
-	parser.Parse(c.rows, data, 0, nil, c.refuse)
+	parser.ParseBytes(c.rows, data, 0, nil, c.refuse)
 	n := c.rows.Len() - before
 	if n == 0 {
 		return
@@ -567,10 +566,6 @@ func (f *filler) read(parser *run.Parser, rec *Record, data string) {
 	}
 }
 
-// text shows bytes that nobody changes any more as a string. Rows are made of
-// parts of it; the program copies what it keeps.
-func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
-
 func fill[T any](s []T, v T, n int) []T {
 	for range n {
 		s = append(s, v)
@@ -581,6 +576,6 @@ func fill[T any](s []T, v T, n int) []T {
 func (c *chunk) refuse(name, message, row string) {
 	c.refuses++
 	if c.in.errors {
-		c.refused = append(c.refused, refusal{name, message, row})
+		c.refused = append(c.refused, refusal{name, message, strings.Clone(row)})
 	}
 }

@@ -57,10 +57,8 @@ func appendKey(dst []byte, prefix string, step, ordinal uint64, row []byte) []by
 type once struct {
 	journal *journal
 	prefix  string
-	// Rows of steps below repeat may be there from before: what was there since
-	// chainAt says which.
-	repeat  uint64
-	chainAt time.Time
+	// Rows of steps up to repeat may be there from before.
+	repeat uint64
 	// found are keys that the destination has, of rows that may be made or written
 	// again. It is looked for if unsure.
 	found  map[string]struct{}
@@ -269,7 +267,7 @@ func (r *application) again(s *step, sources map[string]Source) (c *chunk, ok bo
 			if left == s.records && rec.Index != s.first {
 				break // the first is there no more
 			}
-			f.read(parser, rec, text(rec.Data))
+			f.read(parser, rec, rec.Data)
 			f.passed(rec)
 			left--
 		}

@@ -14,7 +14,7 @@ import (
 // output is where the rows of a stream go.
 type output struct {
 	spec    app.Output
-	columns []plan.ColumnInfo
+	encoder *run.Encoder
 	series  Series
 	queue   *queue
 	lost    atomic.Bool  // the end came before rows could be delivered
@@ -30,7 +30,7 @@ type output struct {
 
 func (r *application) newOutput(spec app.Output, columns []plan.ColumnInfo) *output {
 	q := newQueue()
-	return &output{spec: spec, columns: columns, queue: q, filling: q.empty(),
+	return &output{spec: spec, encoder: run.NewEncoder(columns, spec.CSV), queue: q, filling: q.empty(),
 		series: r.h.o.Metrics.Series(r.a.Account, r.a.Region, r.a.Name, FlowOutput, spec.ID)}
 }
 
@@ -39,10 +39,8 @@ func (r *application) newOutput(spec app.Output, columns []plan.ColumnInfo) *out
 func (r *application) take(o *output, b *run.Batch) {
 	for _, i := range b.Sel {
 		a := o.filling
-		if o.spec.CSV {
-			a.bytes = run.AppendCSV(a.bytes, o.columns, b, i)
-		} else {
-			a.bytes = append(run.AppendJSON(a.bytes, o.columns, b, i), '\n')
+		if a.bytes = o.encoder.Append(a.bytes, b, i); !o.spec.CSV {
+			a.bytes = append(a.bytes, '\n')
 		}
 		a.ends = append(a.ends, len(a.bytes))
 		if len(a.bytes) >= arenaBytes && !r.push(o, false) {

@@ -149,12 +149,12 @@ func (f *filler) processed(ctx context.Context, records []Record, processed []ap
 		case app.Kept:
 			kept++
 			bytes += len(p.Data)
-			f.read(parser, rec, text(p.Data))
+			f.read(parser, rec, p.Data)
 		case app.Dropped:
 			dropped++
 		case app.Failed:
 			failed++
-			f.c.refuse(preprocessingFailed, "the function could not process the record", text(rec.Data))
+			f.c.refuse(preprocessingFailed, "the function could not process the record", string(rec.Data))
 		}
 		if full := f.passed(rec); full && !f.send(ctx) {
 			return false
@@ -173,7 +173,7 @@ func (f *filler) refuseWhole(ctx context.Context, rec *Record, message string) b
 	if !f.open(ctx) {
 		return false
 	}
-	f.c.refuse(preprocessingFailed, message, text(rec.Data))
+	f.c.refuse(preprocessingFailed, message, string(rec.Data))
 	f.in.series.Add(InputProcessingProcessingFailedRecords, 1)
 	return !f.passed(rec) || f.send(ctx)
 }
