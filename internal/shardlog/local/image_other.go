@@ -2,5 +2,5 @@
 
 package local
 
-func allocateImage(size int) []byte { return heapImage(size) }
-func freeImage([]byte)              {}
+func allocateImage(size int) (image []byte, mapped bool) { return heapImage(size), false }
+func freeImage([]byte)                                   {}

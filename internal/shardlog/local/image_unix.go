@@ -1,4 +1,4 @@
-//go:build unix
+//go:build unix && !linux
 
 package local
 
@@ -9,14 +9,15 @@ import "syscall"
 // stay inside, where the race detector sees them.
 const mappedImage = 4 << 20
 
-func allocateImage(size int) []byte {
+// allocateImage also tells whether the image has pages of its own.
+func allocateImage(size int) (image []byte, mapped bool) {
 	if size >= mappedImage {
 		b, err := syscall.Mmap(-1, 0, size, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
 		if err == nil {
-			return b
+			return b, true
 		}
 	}
-	return heapImage(size)
+	return heapImage(size), false
 }
 
 func freeImage(b []byte) {

@@ -284,6 +284,7 @@ type segment struct {
 	salt     uint64
 	size     int
 	image    []byte
+	supplied int // how far pages of old images have been moved under the image; guarded by Log.mu
 
 	// Guarded by Log.mu.
 	groups    int  // closed or open groups that are not yet published
@@ -448,49 +449,6 @@ func newSalt() uint64 {
 	rand.Read(b[:])
 	return binary.LittleEndian.Uint64(b[:])
 }
-
-// imagePool keeps a few images from one segment to the next, because a fresh one
-// costs a page fault every few kilobytes.
-type imagePool struct {
-	size int
-	mu   sync.Mutex
-	free [][]byte
-}
-
-const pooledImages = 2
-
-func (p *imagePool) get() []byte {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if n := len(p.free); n > 0 {
-		image := p.free[n-1]
-		p.free = p.free[:n-1]
-		return image
-	}
-	return allocateImage(p.size)
-}
-
-func (p *imagePool) put(image []byte) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(image) != p.size || len(p.free) >= pooledImages {
-		freeImage(image)
-		return
-	}
-	p.free = append(p.free, image)
-}
-
-// drain frees all but n images.
-func (p *imagePool) drain(n int) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for len(p.free) > n {
-		freeImage(p.free[len(p.free)-1])
-		p.free = p.free[:len(p.free)-1]
-	}
-}
-
-func heapImage(size int) []byte { return vfs.AlignedBuffer(size) }
 
 // unpin ends a reader's use of the image.
 func (s *segment) unpin(l *Log) {

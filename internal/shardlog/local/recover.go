@@ -348,7 +348,7 @@ func (l *Log) replay(ctx context.Context, m *manifest, replay []*foundSegment) e
 		}
 		s := &segment{slot: &slot{number: f.number, name: f.name}, sequence: f.header.sequence, salt: f.header.salt, size: int(f.size), finished: true}
 		s.broken = s.size != l.o.SegmentBytes
-		s.image = allocateImage(s.size)
+		s.image = l.images.allocate(s.size)
 		// From here on release closes and frees it, whatever happens.
 		l.slots[f.number].Store(s)
 		segments = append(segments, s)

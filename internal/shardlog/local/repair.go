@@ -119,7 +119,8 @@ func (s *salvage) read() error {
 	if err != nil {
 		return err
 	}
-	s.data = allocateImage(max(alignUp(int(size)), blockBytes))[:size]
+	image, _ := allocateImage(max(alignUp(int(size)), blockBytes))
+	s.data = image[:size]
 	for offset := 0; offset < len(s.data); offset += writeChunk {
 		piece := s.data[offset:min(offset+writeChunk, len(s.data))]
 		if readFull(in, piece, int64(offset)) == nil {

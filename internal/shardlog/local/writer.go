@@ -239,6 +239,9 @@ func (l *Log) reserveFrameLocked(size int) (*group, *part) {
 	l.lsn++
 	p := &part{offset: l.offset, length: size, lsn: l.lsn}
 	l.offset += size
+	for l.offset > g.segment.supplied {
+		g.segment.supplied = l.images.supply(g.segment.image, g.segment.supplied)
+	}
 	g.lastLSN = l.lsn
 	g.parts = append(g.parts, p)
 	g.fills.Add(1)

@@ -1,0 +1,5 @@
+//go:build !linux
+
+package local
+
+func movePages(_, _ []byte) bool { return false }
