@@ -48,6 +48,10 @@ func (s *Service) Locate(call *api.Call, name *string) (*Located, error) {
 	return l, nil
 }
 
+// Ready has the engine learn of a delivery stream that became ACTIVE a moment ago;
+// its state is published before that.
+func (s *Service) Ready(ctx context.Context, id string) error { return s.reconcile(ctx, id) }
+
 // Rehearsal puts a delivery stream together with another object store. captured
 // says that its destination writes there; otherwise it is the real one, and must
 // not be delivered to. The caller closes Main.

@@ -29,6 +29,8 @@ import (
 // Streams are the delivery streams; *firehose.Service is one.
 type Streams interface {
 	Locate(call *api.Call, name *string) (*firehose.Located, error)
+	// Ready has the engine learn of a delivery stream that became ACTIVE a moment ago.
+	Ready(ctx context.Context, id string) error
 	Rehearsal(ctx context.Context, call *api.Call, name *string, store objects.Store) (d *delivery.Definition, captured bool, err error)
 	PutRecordBatch(ctx context.Context, call *api.Call, in *firehoseapi.PutRecordBatchInput) (*firehoseapi.PutRecordBatchOutput, error)
 	ResourceARN(call *api.Call, in api.Shape) (arn, owner string)
@@ -85,12 +87,16 @@ func (s *Service) ConditionValues(call *api.Call, in api.Shape) map[string][]str
 }
 
 // engine does something with the delivery stream that a call names.
-func (s *Service) engine(call *api.Call, name *string, f func(l *firehose.Located) error) error {
+func (s *Service) engine(ctx context.Context, call *api.Call, name *string, f func(l *firehose.Located) error) error {
 	l, err := s.o.Streams.Locate(call, name)
 	if err != nil {
 		return err
 	}
-	err = f(l)
+	if err = f(l); errors.Is(err, delivery.ErrNotFound) {
+		if err = s.o.Streams.Ready(ctx, l.ID); err == nil {
+			err = f(l)
+		}
+	}
 	if errors.Is(err, delivery.ErrNotFound) {
 		return &deliverycontrol.InvalidArgumentException{Message: "Firehose " + l.Name + " under account " + l.Account + " is not ACTIVE."}
 	}
@@ -108,8 +114,8 @@ func moment(t time.Time) *time.Time {
 }
 
 // GetDeliveryStatus tells how far a delivery stream has got.
-func (s *Service) GetDeliveryStatus(_ context.Context, call *api.Call, in *deliverycontrol.GetDeliveryStatusInput) (out *deliverycontrol.GetDeliveryStatusOutput, err error) {
-	err = s.engine(call, in.DeliveryStreamName, func(l *firehose.Located) error {
+func (s *Service) GetDeliveryStatus(ctx context.Context, call *api.Call, in *deliverycontrol.GetDeliveryStatusInput) (out *deliverycontrol.GetDeliveryStatusOutput, err error) {
+	err = s.engine(ctx, call, in.DeliveryStreamName, func(l *firehose.Located) error {
 		st, err := s.o.Engine.Status(l.ID)
 		if err != nil {
 			return err
@@ -133,28 +139,28 @@ func (s *Service) GetDeliveryStatus(_ context.Context, call *api.Call, in *deliv
 
 // FlushDeliveryStream delivers what is buffered, and returns when that is done.
 func (s *Service) FlushDeliveryStream(ctx context.Context, call *api.Call, in *deliverycontrol.FlushDeliveryStreamInput) (*deliverycontrol.FlushDeliveryStreamOutput, error) {
-	return nil, s.engine(call, in.DeliveryStreamName, func(l *firehose.Located) error { return s.o.Engine.Flush(ctx, l.ID) })
+	return nil, s.engine(ctx, call, in.DeliveryStreamName, func(l *firehose.Located) error { return s.o.Engine.Flush(ctx, l.ID) })
 }
 
 // PauseDeliveryStream stops deliveries; puts are taken.
 func (s *Service) PauseDeliveryStream(ctx context.Context, call *api.Call, in *deliverycontrol.PauseDeliveryStreamInput) (*deliverycontrol.PauseDeliveryStreamOutput, error) {
-	return nil, s.engine(call, in.DeliveryStreamName, func(l *firehose.Located) error { return s.o.Engine.Pause(ctx, l.ID) })
+	return nil, s.engine(ctx, call, in.DeliveryStreamName, func(l *firehose.Located) error { return s.o.Engine.Pause(ctx, l.ID) })
 }
 
 // ResumeDeliveryStream ends a pause.
 func (s *Service) ResumeDeliveryStream(ctx context.Context, call *api.Call, in *deliverycontrol.ResumeDeliveryStreamInput) (*deliverycontrol.ResumeDeliveryStreamOutput, error) {
-	return nil, s.engine(call, in.DeliveryStreamName, func(l *firehose.Located) error { return s.o.Engine.Resume(ctx, l.ID) })
+	return nil, s.engine(ctx, call, in.DeliveryStreamName, func(l *firehose.Located) error { return s.o.Engine.Resume(ctx, l.ID) })
 }
 
 // ListDeliveries lists the newest deliveries, latest first; 100 if no limit is
 // given.
-func (s *Service) ListDeliveries(_ context.Context, call *api.Call, in *deliverycontrol.ListDeliveriesInput) (*deliverycontrol.ListDeliveriesOutput, error) {
+func (s *Service) ListDeliveries(ctx context.Context, call *api.Call, in *deliverycontrol.ListDeliveriesInput) (*deliverycontrol.ListDeliveriesOutput, error) {
 	limit := 100
 	if in.Limit != nil {
 		limit = int(*in.Limit)
 	}
 	out := &deliverycontrol.ListDeliveriesOutput{Deliveries: []deliverycontrol.Delivery{}}
-	return out, s.engine(call, in.DeliveryStreamName, func(l *firehose.Located) error {
+	return out, s.engine(ctx, call, in.DeliveryStreamName, func(l *firehose.Located) error {
 		entries, err := s.o.Engine.Ledger(l.ID, limit)
 		for _, e := range entries {
 			out.Deliveries = append(out.Deliveries, deliverycontrol.Delivery{

@@ -43,7 +43,8 @@ type house struct {
 	build   func(store objects.Store) (*delivery.Definition, bool)
 	put     []string
 	busy    int // puts that are throttled before one is taken
-	gone    bool
+	gone    bool // the engine does not know it
+	comes   bool // and will when it is told
 	refuse  error // of puts
 	now     time.Time
 }
@@ -98,6 +99,11 @@ func (h *house) Status(id string) (delivery.Status, error) {
 		return delivery.Status{}, delivery.ErrNotFound
 	}
 	return delivery.Status{ID: id, Version: 2, Records: 3, LastError: &delivery.Problem{Code: "S3.X"}, Lanes: []delivery.LaneStatus{{Name: "l", Delivered: 4, Read: 5, Available: 6}}}, h.state()
+}
+
+func (h *house) Ready(context.Context, string) error {
+	h.gone = h.gone && !h.comes
+	return nil
 }
 
 func (h *house) state() error {
@@ -453,6 +459,11 @@ func TestStatusAndLedger(t *testing.T) {
 	h.gone = true
 	_, err = h.PauseDeliveryStream(t.Context(), call, &deliverycontrol.PauseDeliveryStreamInput{DeliveryStreamName: name})
 	if err == nil || err.Error() != "InvalidArgumentException: Firehose clicks under account 123456789012 is not ACTIVE." {
+		t.Error(err)
+	}
+	// The engine is told of what became ACTIVE a moment ago.
+	h.comes = true
+	if _, err = h.PauseDeliveryStream(t.Context(), call, &deliverycontrol.PauseDeliveryStreamInput{DeliveryStreamName: name}); err != nil {
 		t.Error(err)
 	}
 }

@@ -85,24 +85,61 @@ type span struct {
 
 const spanSeveral = 1 << 31
 
-// spans are what a batch has of a lane.
-type spans []span
+// spans are what a batch has of a lane, in the order in which it was added. All
+// but the last are kept as the differences between them: where records go to many
+// partitions, nearly each is a span of its own, and takes two bytes so.
+type spans struct {
+	before []byte
+	behind uint64 // the index where the next difference begins
+	last   span   // n is 0 while there is none
+}
 
 func (s spans) add(index uint64, sub uint32, several bool) spans {
-	if n := len(s); n > 0 {
-		last := &s[n-1]
-		switch {
-		case !several && last.n&spanSeveral == 0 && last.index+uint64(last.n) == index,
-			several && last.n&spanSeveral != 0 && last.index == index && last.sub+last.n&^spanSeveral == sub:
-			last.n++
-			return s
+	last := &s.last
+	switch {
+	case last.n == 0:
+	case !several && last.n&spanSeveral == 0 && last.index+uint64(last.n) == index,
+		several && last.n&spanSeveral != 0 && last.index == index && last.sub+last.n&^spanSeveral == sub:
+		last.n++
+		return s
+	default:
+		s.before = binary.AppendVarint(s.before, int64(last.index-s.behind))
+		s.before = binary.AppendUvarint(s.before, uint64(last.n&^spanSeveral)<<1|uint64(last.n>>31))
+		if last.n&spanSeveral != 0 {
+			s.before = binary.AppendUvarint(s.before, uint64(last.sub))
 		}
+		s.behind = last.index
 	}
 	n := uint32(1)
 	if several {
 		n |= spanSeveral
+	} else {
+		sub = 0
 	}
-	return append(s, span{index, sub, n})
+	s.last = span{index, sub, n}
+	return s
+}
+
+// each calls f for every span, in order.
+func (s spans) each(f func(span)) {
+	index := uint64(0)
+	for rest := s.before; len(rest) > 0; {
+		difference, n := binary.Varint(rest)
+		rest = rest[n:]
+		count, n := binary.Uvarint(rest)
+		rest = rest[n:]
+		index += uint64(difference)
+		p := span{index: index, n: uint32(count >> 1)}
+		if count&1 != 0 {
+			sub, n := binary.Uvarint(rest)
+			rest = rest[n:]
+			p.sub, p.n = uint32(sub), p.n|spanSeveral
+		}
+		f(p)
+	}
+	if s.last.n > 0 {
+		f(s.last)
+	}
 }
 
 // enter takes in the next record: how many parts are to be delivered, and
@@ -170,7 +207,7 @@ func (a *account) cell(index uint64) *uint32 {
 
 // settle says that what a batch had of the lane has arrived.
 func (a *account) settle(list spans, backup bool) {
-	for _, s := range list {
+	list.each(func(s span) {
 		if s.n&spanSeveral != 0 {
 			p := a.multi[s.index]
 			n := s.n &^ spanSeveral
@@ -183,7 +220,7 @@ func (a *account) settle(list spans, backup bool) {
 					delete(a.multi, s.index)
 				}
 			}
-			continue
+			return
 		}
 		for i := range uint64(s.n) {
 			c := a.cell(s.index + i)
@@ -195,7 +232,7 @@ func (a *account) settle(list spans, backup bool) {
 				*c--
 			}
 		}
-	}
+	})
 	a.advance()
 }
 

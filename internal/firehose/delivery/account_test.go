@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	"github.com/millrace/millrace/internal/firehose/record"
 )
 
 // place is one part of a record, or its backup.
@@ -110,8 +112,54 @@ func TestSpansStaySmall(t *testing.T) {
 	for sub := range uint32(1000) {
 		s = s.add(2000, sub, true)
 	}
-	if len(s) != 2 || s[0].last().Index != 999 || s[1].last().Sub != 999 {
-		t.Errorf("%v", s)
+	var list []span
+	s.each(func(p span) { list = append(list, p) })
+	if len(list) != 2 || list[0].last().Index != 999 || list[1].last().Sub != 999 {
+		t.Errorf("%v", list)
+	}
+	// Records of a partition lie far apart.
+	s = spans{}
+	for i := range uint64(1000) {
+		s = s.add(1<<40+50*i, 0, false)
+	}
+	if len(s.before) > 2010 {
+		t.Errorf("1000 spans take %d bytes", len(s.before))
+	}
+}
+
+// TestSpansComeBackAsTheyWere: also those of records that come again, whose
+// indexes go back.
+func TestSpansComeBackAsTheyWere(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	var s spans
+	var want, got []record.Position
+	for range 10_000 {
+		several := rng.IntN(3) == 0
+		index, sub := rng.Uint64()>>rng.IntN(64), uint32(0)
+		if several {
+			sub = rng.Uint32() >> rng.IntN(32)
+		}
+		for i := range uint32(1 + rng.IntN(3)) {
+			if several {
+				s = s.add(index, sub+i, true)
+				want = append(want, record.Position{Index: index, Sub: sub + i})
+			} else {
+				s = s.add(index+uint64(i), 0, false)
+				want = append(want, record.Position{Index: index + uint64(i)})
+			}
+		}
+	}
+	s.each(func(p span) {
+		for i := range p.n &^ spanSeveral {
+			if p.n&spanSeveral != 0 {
+				got = append(got, record.Position{Index: p.index, Sub: p.sub + i})
+			} else {
+				got = append(got, record.Position{Index: p.index + uint64(i)})
+			}
+		}
+	})
+	if !slices.Equal(got, want) {
+		t.Error("the places are not those that were added")
 	}
 }
 

@@ -45,13 +45,14 @@ const largeChunk = 256 << 10
 
 var chunkPools [len(chunkSizes) - 1]sync.Pool
 
-// getChunk returns memory for at least n bytes, and of the class.
+// getChunk returns memory for at least n bytes, and of the class. All chunks can
+// be written past the page cache.
 func getChunk(class, n int) []byte {
 	for class < len(chunkSizes) && chunkSizes[class] < n {
 		class++
 	}
 	if class == len(chunkSizes) {
-		return make([]byte, 0, n)
+		return newChunk(alignUp(n))
 	}
 	if class == len(chunkPools) {
 		return getLarge()
@@ -59,8 +60,20 @@ func getChunk(class, n int) []byte {
 	if p, ok := chunkPools[class].Get().(*byte); ok {
 		return unsafe.Slice(p, chunkSizes[class])[:0]
 	}
-	return make([]byte, 0, chunkSizes[class])
+	return newChunk(chunkSizes[class])
 }
+
+// newChunk makes a chunk in the Go heap, where pieces of these sizes are aligned
+// anyway, though nothing says that they have to be.
+func newChunk(n int) []byte {
+	c := make([]byte, n)
+	if len(vfs.Aligned(c)) < n {
+		c = vfs.AlignedBuffer(n)
+	}
+	return c[:0]
+}
+
+func alignUp(n int) int { return (n + vfs.Alignment - 1) &^ (vfs.Alignment - 1) }
 
 func putChunk(c []byte) {
 	if cap(c) == largeChunk {
@@ -295,17 +308,17 @@ func (b *buffer) each(laneOf func(uint32) record.Lane, f func(i int, r *record.R
 		defer putChunk(scratch)
 		offset := int64(0)
 		for _, size := range sizes {
-			c := scratch[:size]
+			c := scratch[:alignUp(size)]
 			if n, err := file.ReadAt(c, offset); n < size {
 				if err == nil || err == io.EOF {
 					err = io.ErrUnexpectedEOF
 				}
 				return fmt.Errorf("read buffered records: %w", err)
 			}
-			if err := w.chunk(c); err != nil {
+			if err := w.chunk(c[:size]); err != nil {
 				return err
 			}
-			offset += int64(size)
+			offset += int64(len(c))
 		}
 	}
 	for _, c := range chunks {
@@ -373,7 +386,9 @@ func (b *buffer) spill() (int64, error) {
 	}
 	if b.file == nil {
 		b.name = fmt.Sprintf("%016x%s", b.memory.names.Add(1), spoolExtension)
-		file, err := b.memory.spool.Open(b.name, vfs.Write|vfs.Create|vfs.Empty)
+		// Most of it is written once and read once, minutes later: the page cache
+		// would cost more time than the disk, and memory that something else needs.
+		file, err := b.memory.spool.Open(b.name, vfs.Write|vfs.Create|vfs.Empty|vfs.Uncached)
 		if err != nil {
 			return 0, err
 		}
@@ -381,14 +396,16 @@ func (b *buffer) spill() (int64, error) {
 	}
 	offset := int64(0)
 	for _, n := range b.sizes {
-		offset += int64(n)
+		offset += int64(alignUp(n))
 	}
 	sizes := b.sizes
 	for _, c := range b.chunks {
-		if _, err := b.file.WriteAt(c, offset); err != nil {
+		whole := c[:alignUp(len(c))]
+		clear(whole[len(c):])
+		if _, err := b.file.WriteAt(whole, offset); err != nil {
 			return 0, err // the chunks are still here
 		}
-		offset += int64(len(c))
+		offset += int64(len(whole))
 		sizes = append(sizes, len(c))
 	}
 	b.sizes = sizes

@@ -13,7 +13,7 @@ func getLarge() []byte {
 	if p, ok := largeChunks.Get().(*byte); ok {
 		return unsafe.Slice(p, largeChunk)[:0]
 	}
-	return make([]byte, 0, largeChunk)
+	return newChunk(largeChunk)
 }
 
 func putLarge(c []byte) { largeChunks.Put(unsafe.SliceData(c[:1])) }

@@ -35,7 +35,7 @@ func getLarge() []byte {
 	c, err := syscall.Mmap(-1, 0, largeChunk, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
 	if err != nil {
 		// It joins the others when it is put back.
-		c = make([]byte, largeChunk)
+		c = newChunk(largeChunk)
 	}
 	return c[:0]
 }

@@ -511,11 +511,13 @@ func (e *Engine) Put(ctx context.Context, id string, records [][]byte) (recordID
 	}
 	stored = uint64(b.Base) + uint64(len(records)) - 1
 	recordIDs = make([]string, len(records))
-	digits := make([]byte, 0, numberDigits*len(records)) // of all, in one piece
+	var one [numberDigits]byte
+	var digits strings.Builder // of all, in one piece
+	digits.Grow(numberDigits * len(records))
 	for i := range recordIDs {
-		digits = appendNumber(digits, s.direct.created, uint64(b.Base)+uint64(i), b.At)
+		digits.Write(appendNumber(one[:0], s.direct.created, uint64(b.Base)+uint64(i), b.At))
 	}
-	text := string(digits)
+	text := digits.String()
 	for i := range recordIDs {
 		recordIDs[i] = text[i*numberDigits : (i+1)*numberDigits]
 	}

@@ -456,7 +456,7 @@ func (l *lane) process(ctx context.Context, j *job) {
 		meta.Source = process.Kafka
 	}
 	start := s.engine.now()
-	j.out, j.failed, j.stats, j.err = v.Chain.Process(ctx, j.in, meta)
+	j.out, j.failed, j.stats, j.err = v.Chain.ProcessOwn(ctx, j.in, meta)
 	j.took = s.engine.now().Sub(start)
 	j.failed = append(j.failed, j.refused...)
 	// Failures are listed by step; here they stand beside their neighbours.

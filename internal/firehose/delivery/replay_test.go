@@ -75,8 +75,8 @@ func TestAccountsOfEarlierRunsAreKept(t *testing.T) {
 	l.account.enter(11, 1, true)
 	l.account.enter(12, 2, true)
 	l.account.expect(12, nil)
-	l.account.settle(spans{{11, 0, 1}}, false)
-	l.account.settle(spans{{12, 1, 1 | spanSeveral}}, false)
+	l.account.settle(spans{}.add(11, 0, false), false)
+	l.account.settle(spans{}.add(12, 1, true), false)
 	l.settled = &settled{
 		delivery: runs{{11, 14}, {20, 30}}, backup: runs{{15, 16}},
 		partial: map[uint64]*parts{12: {done: [][2]uint32{{0, 1}}}, 17: {done: [][2]uint32{{2, 5}}}},

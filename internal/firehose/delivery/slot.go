@@ -202,10 +202,10 @@ func (s *stream) putLocked(b *batch, l *lane, r *record.Record, several bool) {
 		b.lanes = map[*lane]spans{b.only: b.spans}
 		b.firstOf = map[*lane]record.Position{b.only: b.first}
 		b.lastOf = map[*lane]record.Position{}
-		if n := len(b.spans); n > 0 {
-			b.lastOf[b.only] = b.spans[n-1].last()
+		if b.spans.last.n > 0 {
+			b.lastOf[b.only] = b.spans.last.last()
 		}
-		b.only, b.spans = nil, nil
+		b.only, b.spans = nil, spans{}
 	}
 	if b.only != nil {
 		b.spans = b.spans.add(r.Index, r.Sub, several)

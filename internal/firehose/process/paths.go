@@ -2,8 +2,11 @@ package process
 
 import (
 	"bytes"
+	"encoding/binary"
 
 	"github.com/itchyny/gojq"
+
+	"github.com/millrace/millrace/internal/firehose/record"
 )
 
 // pathNode is a step of the paths that a program consists of, like
@@ -97,12 +100,13 @@ func (n *pathNode) child(name string) *pathNode {
 	return c
 }
 
-// extraction is one run of paths over a record.
+// extraction runs paths over records, one after the other.
 type extraction struct {
 	scanner
 	found []foundKey
-	array [8]foundKey
 	odd   bool
+	name  []byte
+	sets  map[string]*record.Keys
 }
 
 type foundKey struct {
@@ -110,31 +114,44 @@ type foundKey struct {
 	text []byte
 }
 
+// maxSets bounds the sets of keys that an extraction remembers. Records that are
+// processed at once have few different ones, or have nothing to gain.
+const maxSets = 256
+
 // extract runs the paths. It gives nil for everything out of the ordinary: no
 // JSON, names that occur twice, values that are missing or no good as a key. The
-// interpreter knows what to say about those.
-func (n *pathNode) extract(data []byte, count int, last map[string]string) map[string]string {
-	e := extraction{scanner: scanner{text: data}}
-	e.found = e.array[:0]
+// interpreter knows what to say about those. Records with the same keys share
+// them.
+func (n *pathNode) extract(e *extraction, data []byte, count int) *record.Keys {
+	e.text, e.at, e.odd, e.found = data, 0, false, e.found[:0]
 	if e.peek() != '{' || e.walk(n, 0) != nil || e.odd || e.peek() != 0 || e.at < len(data) || len(e.found) != count {
 		return nil
 	}
-	same, size := len(last) == count, 0
+	size := 0
+	e.name = e.name[:0]
 	for _, f := range e.found {
 		size += len(f.key) + len(f.text)
-		same = same && last[f.key] == string(f.text)
+		e.name = binary.AppendUvarint(e.name, uint64(len(f.key)))
+		e.name = append(e.name, f.key...)
+		e.name = binary.AppendUvarint(e.name, uint64(len(f.text)))
+		e.name = append(e.name, f.text...)
 	}
-	switch {
-	case size > maxKeyBytes:
+	if size > maxKeyBytes {
 		return nil
-	case same:
-		return last
+	}
+	if set, ok := e.sets[string(e.name)]; ok {
+		return set
 	}
 	keys := make(map[string]string, count)
 	for _, f := range e.found {
 		keys[f.key] = string(f.text)
 	}
-	return keys
+	set := &record.Keys{Query: keys}
+	if e.sets == nil || len(e.sets) == maxSets {
+		e.sets = map[string]*record.Keys{}
+	}
+	e.sets[string(e.name)] = set
+	return set
 }
 
 // walk passes an object and takes what the step wants of it.

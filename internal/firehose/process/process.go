@@ -142,10 +142,19 @@ func (c *Chain) BatchLimits() record.Hints {
 // not shared belongs to the caller. An error, always that of ctx, means that
 // nothing is decided: the same records have to be processed again.
 func (c *Chain) Process(ctx context.Context, in []record.Record, meta SourceMeta) (out []record.Record, failed []Failed, stats Stats, err error) {
+	if c.Empty() {
+		return in, nil, Stats{}, nil
+	}
+	return c.ProcessOwn(ctx, slices.Clone(in), meta)
+}
+
+// ProcessOwn is Process where in belongs to the chain from now on: out may be
+// made of it.
+func (c *Chain) ProcessOwn(ctx context.Context, in []record.Record, meta SourceMeta) (out []record.Record, failed []Failed, stats Stats, err error) {
 	if c.Empty() || len(in) == 0 {
 		return in, nil, Stats{}, nil
 	}
-	r := run{chain: c, meta: meta, records: slices.Clone(in)}
+	r := run{chain: c, meta: meta, records: in}
 	if c.config.Decompress {
 		r.decompress()
 	}

@@ -103,32 +103,29 @@ func objectKeys(q *gojq.Query) []string {
 func (r *run) query(ctx context.Context) error {
 	start := time.Now()
 	q := r.chain.config.Query
-	var (
-		stop error
-		last map[string]string // of the record before, which often has the same keys
-	)
+	var stop error
+	var e extraction
 	r.filter(func(rec *record.Record) bool {
 		if stop = ctx.Err(); stop != nil {
 			return true
 		}
-		found, err := q.run(rec.Data, last)
-		last = found
+		keys, err := q.run(&e, rec.Data)
 		if err != nil {
 			r.fail(rec, ErrorTypeProcessing, CodeMetadata, err.Error())
 			return false
 		}
 		if q.routing {
+			found := keys.Query
 			table := record.Table{Database: found["destinationDatabaseName"], Name: found["destinationTableName"], Operation: found["operation"]}
 			if rec.Table == nil { // what a function says comes first
 				rec.Table = &table
 			}
 			return true
 		}
-		keys := record.Keys{Query: found}
 		if rec.Keys != nil {
-			keys.Function = rec.Keys.Function
+			keys = &record.Keys{Query: keys.Query, Function: rec.Keys.Function}
 		}
-		rec.Keys = &keys
+		rec.Keys = keys
 		return true
 	})
 	r.stats.QueryTime = time.Since(start)
@@ -136,16 +133,26 @@ func (r *run) query(ctx context.Context) error {
 }
 
 // Run gives the keys of one record.
-func (q *Query) Run(data []byte) (map[string]string, error) { return q.run(data, nil) }
+func (q *Query) Run(data []byte) (map[string]string, error) {
+	keys, err := q.run(&extraction{}, data)
+	if err != nil {
+		return nil, err
+	}
+	return keys.Query, nil
+}
 
-// run is Run. It may give last, if that is what it would give anyway.
-func (q *Query) run(data []byte, last map[string]string) (map[string]string, error) {
+// run gives keys that nobody changes: several records may have them.
+func (q *Query) run(e *extraction, data []byte) (*record.Keys, error) {
 	if q.paths != nil {
-		if keys := q.paths.extract(data, len(q.keys), last); keys != nil {
+		if keys := q.paths.extract(e, data, len(q.keys)); keys != nil {
 			return keys, nil
 		}
 	}
-	return q.interpret(data)
+	found, err := q.interpret(data)
+	if err != nil {
+		return nil, err
+	}
+	return &record.Keys{Query: found}, nil
 }
 
 func (q *Query) interpret(data []byte) (map[string]string, error) {
