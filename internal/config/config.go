@@ -149,7 +149,7 @@ func Default() *Config {
 
 		Outbound:           "open",
 		MaxDeliveryStreams: 5000,
-		DeliveryMemory:     128 << 20,
+		DeliveryMemory:     96 << 20,
 		DeliveryRetention:  24 * time.Hour,
 		DeliveryDrain:      5 * time.Second,
 		ContentEncoding:    true,
