@@ -504,7 +504,7 @@ func intervalText(v int64, q sql.Qualifier) string {
 // fromText is CAST from characters to anything else.
 func fromText(s string, to sql.Type) (plan.Value, error) {
 	wrong := func() (plan.Value, error) {
-		return plan.Value{}, fail(castError, "%q is not a %s", s, to)
+		return plan.Value{}, fail(castError, "%q is no %s", s, to)
 	}
 	trimmed := strings.TrimSpace(s)
 	switch to.Kind {
@@ -578,7 +578,7 @@ func smallDecimal(s string) (n int64, scale int, ok bool) {
 
 // parseNumber reads a number of any form into a numeric type.
 func parseNumber(s string, to sql.Type) (plan.Value, error) {
-	wrong := func() (plan.Value, error) { return plan.Value{}, fail(castError, "%q is not a %s", s, to) }
+	wrong := func() (plan.Value, error) { return plan.Value{}, fail(castError, "%q is no %s", s, to) }
 	if s == "" || len(s) > 400 || !numeric(s) {
 		return wrong()
 	}

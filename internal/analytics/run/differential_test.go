@@ -887,6 +887,7 @@ func disagree(q question, mine, duck [][]*string) string {
 //
 // MILLRACE_TORTURE=1 asks many more, MILLRACE_SEED repeats a run.
 func TestDuckDB(t *testing.T) {
+	shared(t)
 	duck := startPeer(t)
 	seed, rounds := uint64(time.Now().UnixNano()), 20
 	if s := os.Getenv("MILLRACE_SEED"); s != "" {

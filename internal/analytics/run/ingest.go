@@ -631,7 +631,7 @@ func convertCell(v cell, t *sql.Type) (plan.Value, error) {
 		ms, ok = sql.ParseTimestamp(s)
 	}
 	if !ok {
-		return plan.Value{}, fmt.Errorf("%q is not a %s", v.s, t.Kind)
+		return plan.Value{}, fmt.Errorf("%q is no %s", v.s, t.Kind)
 	}
 	return plan.Value{I: ms}, nil
 }

@@ -17,7 +17,10 @@ import (
 	"github.com/millrace/millrace/internal/analytics/run"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// The clock of the regular expressions stops by itself when none has been used for a while.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/dlclark/regexp2.runClock"))
+}
 
 // shared has workers share the smallest batches, and operators that multiply rows
 // put out a few at a time.

@@ -358,6 +358,7 @@ func (s *script) run(t *testing.T, h how) string {
 }
 
 func TestScripts(t *testing.T) {
+	shared(t)
 	files, err := filepath.Glob("testdata/scripts/*.txt")
 	if err != nil || len(files) == 0 {
 		t.Fatal(files, err)
