@@ -42,9 +42,9 @@ type house struct {
 	located firehose.Located
 	build   func(store objects.Store) (*delivery.Definition, bool)
 	put     []string
-	busy    int // puts that are throttled before one is taken
-	gone    bool // the engine does not know it
-	comes   bool // and will when it is told
+	busy    int   // puts that are throttled before one is taken
+	gone    bool  // the engine does not know it
+	comes   bool  // and will when it is told
 	refuse  error // of puts
 	now     time.Time
 }
