@@ -125,7 +125,8 @@ func New(program *plan.Program, o Options) *Application {
 			ch := &checked{target: target{app: a, s: a.streams[p.Target], pump: p.Name}, next: m.side(branch[p.Target])}
 			branch[p.Target]++
 			to = ch
-			kept.ops = append(kept.ops, ch)
+			// By itself: the pump keeps its state when another comes to its stream, or goes.
+			a.parts = append(a.parts, &part{name: "merged pump " + p.Name, text: p.Text, ops: []stateful{ch}})
 		}
 		name := p.Name
 		a.parts = append(a.parts, kept)
