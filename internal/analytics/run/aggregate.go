@@ -436,10 +436,7 @@ func (q dueQueue) down(i int) {
 
 // renumber follows groups that got new numbers, which were below n.
 func (q dueQueue) renumber(n int, old []int32) {
-	fresh := make([]int32, n)
-	for id, was := range old {
-		fresh[was] = int32(id)
-	}
+	fresh := renumbering(n, old)
 	for i := range q {
 		q[i].id = fresh[q[i].id]
 	}

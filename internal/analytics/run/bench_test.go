@@ -50,12 +50,15 @@ var programs = map[string]string{
 	"union":           sides + create + `SELECT STREAM K, 1, V, V FROM L UNION ALL SELECT STREAM K, 2, V, V FROM R`,
 }
 
-func start(b testing.TB, program string) *run.Application {
+func start(b testing.TB, program string) *run.Application { return startWith(b, program, 1) }
+
+func startWith(b testing.TB, program string, workers int) *run.Application {
+	b.Helper()
 	p, err := plan.Compile(programs[program], plan.Catalog{Sources: []plan.Relation{{Name: "IN", Columns: sensor}}}, plan.Options{Extensions: true})
 	if err != nil {
 		b.Fatal(err)
 	}
-	a := run.New(p, run.Options{Seed: 1, Workers: 1, Now: func() time.Time { return time.UnixMilli(0) }})
+	a := run.New(p, run.Options{Seed: 1, Workers: workers, Now: func() time.Time { return time.UnixMilli(0) }})
 	a.Start()
 	return a
 }

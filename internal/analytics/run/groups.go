@@ -111,7 +111,10 @@ func folded(h uint64) uint32 { return uint32(h) ^ bits.RotateLeft32(uint32(h>>32
 
 // find is the number of a row's group; fresh if it is a new one.
 func (g *groups) find(cols []*Vector, i int32) (id int, fresh bool) {
-	h := folded(hashRow(g.columns, cols, i))
+	return g.findHashed(folded(hashRow(g.columns, cols, i)), cols, i)
+}
+
+func (g *groups) findHashed(h uint32, cols []*Vector, i int32) (id int, fresh bool) {
 	for at := h & g.mask; ; at = (at + 1) & g.mask {
 		s := g.slots[at]
 		if s == noSlot {
@@ -207,7 +210,10 @@ func (g *groups) add(cols []*Vector, i int32, h, at uint32) int {
 
 // look is find without making a group; -1 if there is none.
 func (g *groups) look(cols []*Vector, i int32) int {
-	h := folded(hashRow(g.columns, cols, i))
+	return g.lookHashed(folded(hashRow(g.columns, cols, i)), cols, i)
+}
+
+func (g *groups) lookHashed(h uint32, cols []*Vector, i int32) int {
 	for at := h & g.mask; ; at = (at + 1) & g.mask {
 		s := g.slots[at]
 		if s == noSlot {
@@ -316,4 +322,14 @@ func (g *groups) compact() (old []int32) {
 	}
 	*g = *fresh
 	return old
+}
+
+// renumbering has the new numbers of groups that compact gave, by their old ones,
+// which were below n.
+func renumbering(n int, old []int32) []int32 {
+	fresh := make([]int32, n)
+	for id, was := range old {
+		fresh[was] = int32(id)
+	}
+	return fresh
 }

@@ -1,6 +1,8 @@
 package run
 
 import (
+	"sort"
+
 	"github.com/millrace/millrace/internal/analytics/plan"
 	"github.com/millrace/millrace/internal/analytics/sql"
 )
@@ -16,28 +18,43 @@ type join struct {
 	told   int64
 	sides  [2]*joinSide
 	cond   eval
-	width  [2]int // columns of a side, without its time
-	out    *table // results not yet put out
+	pairs  []pairing // results not yet put out
+	at     [2][]int32
+	out    *table
+	sel    []int32
 	next   sink
 }
 
-// joinSide keeps the rows of one side that can still meet others.
-type joinSide struct {
-	rows    *table
-	matched []bool
-	keys    []eval
-	keyCols []plan.ColumnInfo
-	groups  *groups
-	byKey   []keyRows
-	of      []int32 // the key of each row
-	window  int64
-	byRows  bool
-	outer   bool  // rows that met none are put out
-	passed  int64 // rows that ever were
+// pairing are two rows, by number, that may be a result; a row without another is
+// one if it has met none.
+type pairing struct {
+	rows [2]int64 // noRow where there is none
+	time int64
 }
 
-// keyRows are the numbers of the rows with one key, ascending.
-type keyRows struct{ rows []int64 }
+const noRow = int64(-1)
+
+// joinSide keeps the rows of one side that can still meet others. The first rows of
+// the table have left already; they go when they are many.
+type joinSide struct {
+	rows    *table
+	gone    int
+	matched []bool  // by place in the table
+	of      []int32 // the key of each row, -1 if it has none
+	after   []int64 // the next row with the same key, noRow if it is the last
+	keys    []eval
+	vectors []*Vector
+	keyCols []plan.ColumnInfo
+	groups  *groups
+	ends    []keyRows // by key
+	keyless []bool    // rows of the queue that meet nothing
+	window  int64
+	byRows  bool
+	outer   bool // rows that met none are put out
+}
+
+// keyRows are the first and the last row with a key.
+type keyRows struct{ first, last int64 }
 
 func newJoin(c *builder, n *plan.Join, next sink) *join {
 	j := &join{c: c, n: n, next: next, bounds: []int64{never, never}, told: never, out: newTable(n.Columns())}
@@ -59,13 +76,15 @@ func newJoin(c *builder, n *plan.Join, next sink) *join {
 		s.groups = newGroups(s.keyCols)
 		j.sides[i] = s
 		j.queues = append(j.queues, newTable(columns))
-		j.width[i] = len(columns)
 	}
 	if n.Condition != nil {
 		j.cond = compile(n.Condition)
 	}
 	return j
 }
+
+// outRows bounds what operators that multiply rows collect before they put it out.
+var outRows = 1 << 12
 
 // keyType is CHAR where one of the two is, so that trailing blanks do not count.
 func keyType(a, b sql.Type) sql.Type {
@@ -101,43 +120,65 @@ func (s *joinInput) bound(t int64) {
 
 func (s *joinInput) end() {}
 
-// drain takes the rows whose turn has come.
+// drain takes the rows whose turn has come: those of the left side up to the
+// right one's bound, of the right side before the left one's.
 func (j *join) drain() {
-	taken := []int{0, 0}
-	var keys [2][]*Vector
+	left, right := j.queues[0], j.queues[1]
+	n := [2]int{
+		sort.Search(left.len(), func(i int) bool { return left.time[i] > j.bounds[1] }),
+		sort.Search(right.len(), func(i int) bool { return right.time[i] >= j.bounds[0] }),
+	}
+	for side := range n {
+		if n[side] > 0 {
+			j.evaluate(side, n[side])
+		}
+	}
+	for l, r := 0, 0; l < n[0] || r < n[1]; {
+		if r == n[1] || l < n[0] && left.time[l] <= right.time[r] {
+			j.take(0, int32(l))
+			l++
+		} else {
+			j.take(1, int32(r))
+			r++
+		}
+	}
 	for i, q := range j.queues {
-		if q.len() > 0 {
-			b := q.batch()
-			j.c.x.begin(b.N)
-			for _, k := range j.sides[i].keys {
-				keys[i] = append(keys[i], copied(k(j.c.x, b, b.Sel), b.N))
-			}
-			// A key that cannot be computed meets nothing; the row fails once, now.
-			for _, f := range j.c.x.fails {
-				j.c.report(b, j.input(i), f.row, f.failure)
-			}
-		}
-	}
-	for {
-		i := pick(j.queues, taken, j.bounds)
-		if i < 0 {
-			break
-		}
-		j.take(i, int32(taken[i]), keys[i])
-		taken[i]++
-	}
-	for i, n := range taken {
-		j.queues[i].drop(n)
+		q.drop(n[i])
 	}
 	low := min(j.bounds[0], j.bounds[1])
 	if low > never {
 		j.pass(low)
 	}
 	j.put()
+	for _, s := range j.sides {
+		if s.gone > 256 && s.gone > s.rows.len()/2 || s.gone == s.rows.len() {
+			s.tidy()
+		}
+	}
 	if low > j.told {
 		j.told = low
 		j.next.bound(low)
 	}
+}
+
+// evaluate computes the keys of the first n rows of a queue.
+func (j *join) evaluate(side, n int) {
+	s, x := j.sides[side], j.c.x
+	b := j.queues[side].batch()
+	b.Sel = b.Sel[:n]
+	x.begin(b.N)
+	s.vectors = evaluated(s.vectors, s.keys, x, b)
+	s.keyless = sized(s.keyless, n)
+	copy(s.keyless, x.bad)
+	for _, k := range s.vectors {
+		if k.Null != nil {
+			for i := range s.keyless {
+				s.keyless[i] = s.keyless[i] || k.Null[i]
+			}
+		}
+	}
+	// A key that cannot be computed meets nothing; the row fails once, now.
+	j.c.reported(b, j.input(side))
 }
 
 func (j *join) input(i int) []plan.ColumnInfo {
@@ -160,141 +201,132 @@ func copied(v *Vector, n int) *Vector {
 	return &c
 }
 
-// take processes one row.
-func (j *join) take(side int, row int32, keys []*Vector) {
+// take processes one row of a queue.
+func (j *join) take(side int, row int32) {
 	mine, other := j.sides[side], j.sides[1-side]
 	q := j.queues[side]
 	t := q.time[row]
 	j.pass(t)
-	b := q.batch()
-	null := false
-	for _, k := range keys {
-		null = null || k.null(row)
+	number := mine.rows.head + int64(mine.rows.len())
+	mine.rows.time = append(mine.rows.time, t)
+	for k, c := range mine.rows.cols {
+		c.show(&q.cols[k].Vector, row) // the queue has copied the texts
 	}
-	mine.rows.add(b, row)
 	mine.matched = append(mine.matched, false)
-	number := mine.passed
-	mine.passed++
-	group := int32(-1)
-	if !null {
-		if len(mine.keys) == 0 {
-			group = 0
-			if mine.groups.len() == 0 {
-				mine.groups.find(nil, 0)
-			}
-		} else {
-			id, _ := mine.groups.find(keys, row)
-			group = int32(id)
-		}
-		for int(group) >= len(mine.byKey) {
-			mine.byKey = append(mine.byKey, keyRows{})
-		}
-		mine.byKey[group].rows = append(mine.byKey[group].rows, number)
+	mine.after = append(mine.after, noRow)
+	group, met := -1, -1
+	if !mine.keyless[row] {
+		h := folded(hashRow(mine.keyCols, mine.vectors, row))
+		group = mine.enter(h, row, number)
+		met = other.groups.lookHashed(h, mine.vectors, row)
 	}
-	mine.of = append(mine.of, group)
+	mine.of = append(mine.of, int32(group))
 	if mine.byRows {
-		for mine.passed-mine.rows.head > mine.window+1 {
+		for int64(mine.rows.len()-mine.gone) > mine.window+1 {
 			j.leave(side, t)
 		}
 	}
-	if null {
+	if met < 0 || met >= len(other.ends) {
 		return
 	}
-	var candidates []int64
-	if len(other.keys) == 0 {
-		if len(other.byKey) > 0 {
-			candidates = other.byKey[0].rows
+	p := pairing{time: t}
+	p.rows[side] = number
+	for at := other.ends[met].first; at != noRow; {
+		p.rows[1-side] = at
+		k := at - other.rows.head
+		if j.cond == nil {
+			other.matched[k] = true
+			mine.matched[number-mine.rows.head] = true
 		}
-	} else if id := other.groups.look(keys, row); id >= 0 && id < len(other.byKey) {
-		candidates = other.byKey[id].rows
-	}
-	mineIndex := int(number - mine.rows.head)
-	for _, c := range candidates {
-		at := int(c - other.rows.head)
-		if at < 0 || !other.byRows && other.rows.time[at] < t-other.window {
-			continue
-		}
-		j.pair(side, mineIndex, at, t)
-		if j.out.len() >= outRows {
+		at = other.after[k]
+		if j.pairs = append(j.pairs, p); len(j.pairs) >= outRows {
 			j.put()
 		}
 	}
 }
 
-// outRows bounds what operators that multiply rows collect before they put it out.
-var outRows = 1 << 16
-
-// put hands results on.
-func (j *join) put() {
-	if j.out.len() > 0 {
-		j.next.rows(j.out.batch())
-		j.out.clear()
+// enter puts a row behind those with its key.
+func (s *joinSide) enter(h uint32, row int32, number int64) (group int) {
+	group, fresh := s.groups.findHashed(h, s.vectors, row)
+	s.ends = grown(s.ends, s.groups.len())
+	if e := &s.ends[group]; fresh {
+		*e = keyRows{number, number}
+	} else {
+		s.after[e.last-s.rows.head] = number
+		e.last = number
 	}
+	return group
 }
 
-// pair puts two rows out if they meet the condition.
-func (j *join) pair(side, mineIndex, otherIndex int, t int64) {
-	at := [2]int{mineIndex, otherIndex}
-	if side == 1 {
-		at[0], at[1] = at[1], at[0]
+// put hands on the results that meet the condition.
+func (j *join) put() {
+	if len(j.pairs) == 0 {
+		return
 	}
-	j.out.time = append(j.out.time, t)
 	col := 0
-	for s, index := range at {
-		for _, c := range j.sides[s].rows.cols {
-			j.out.cols[col].add(&c.Vector, int32(index))
+	for i, s := range j.sides {
+		j.at[i] = j.at[i][:0]
+		for k := range j.pairs {
+			at := int32(-1)
+			if number := j.pairs[k].rows[i]; number != noRow {
+				at = int32(number - s.rows.head)
+			}
+			j.at[i] = append(j.at[i], at)
+		}
+		for _, c := range s.rows.cols {
+			j.out.cols[col].choose(&c.Vector, j.at[i])
 			col++
 		}
-		j.out.cols[col].addValue(plan.Value{I: j.sides[s].rows.time[index]})
+		j.out.cols[col].choose(&Vector{I: s.rows.time}, j.at[i])
 		col++
 	}
+	for k := range j.pairs {
+		j.out.time = append(j.out.time, j.pairs[k].time)
+	}
+	out := j.out.batch()
 	if j.cond != nil {
-		b := j.out.batch()
-		last := int32(b.N - 1)
-		x := j.c.x
-		x.begin(b.N)
-		v := j.cond(x, b, []int32{last})
-		keep := !x.bad[last] && !v.null(last) && v.I[last] != 0
-		for _, f := range x.fails {
-			j.c.report(b, j.n.Columns(), f.row, f.failure)
-		}
-		if !keep {
-			j.shorten()
-			return
-		}
+		out.Sel = j.met(out)
 	}
-	j.sides[0].matched[at[0]] = true
-	j.sides[1].matched[at[1]] = true
+	j.pairs = j.pairs[:0]
+	if len(out.Sel) > 0 {
+		j.next.rows(out)
+	}
+	j.out.clear()
 }
 
-// shorten takes the last result back.
-func (j *join) shorten() {
-	n := len(j.out.time) - 1
-	j.out.time = j.out.time[:n]
-	for _, c := range j.out.cols {
-		c.shorten(n)
-	}
-}
-
-func (c *column) shorten(n int) {
-	c.n = n
-	if c.Null != nil {
-		c.Null = c.Null[:n]
-	}
-	switch c.class {
-	case plan.ClassInt:
-		c.I = c.I[:n]
-	case plan.ClassFloat:
-		c.F = c.F[:n]
-	case plan.ClassString:
-		c.S = c.S[:n]
-	case plan.ClassRow:
-		for f := range c.t.Fields {
-			member := column{class: plan.ClassOf(c.t.Fields[f].Type), t: c.t.Fields[f].Type, Vector: *c.R[f]}
-			member.shorten(n)
-			*c.R[f] = member.Vector
+// met are the pairs that meet the condition, and the rows that have met none when
+// their turn comes.
+func (j *join) met(out *Batch) []int32 {
+	x := j.c.x
+	j.sel = j.sel[:0]
+	for k := range j.pairs {
+		if p := &j.pairs[k]; p.rows[0] != noRow && p.rows[1] != noRow {
+			j.sel = append(j.sel, int32(k))
 		}
 	}
+	x.begin(out.N)
+	v := j.cond(x, out, j.sel)
+	j.sel = j.sel[:0]
+	for k := range j.pairs {
+		l, r := j.at[0][k], j.at[1][k]
+		switch {
+		case l < 0:
+			if j.sides[1].matched[r] {
+				continue
+			}
+		case r < 0:
+			if j.sides[0].matched[l] {
+				continue
+			}
+		case x.bad[k] || v.null(int32(k)) || v.I[k] == 0:
+			continue
+		default:
+			j.sides[0].matched[l], j.sides[1].matched[r] = true, true
+		}
+		j.sel = append(j.sel, int32(k))
+	}
+	j.c.reported(out, j.n.Columns())
+	return j.sel
 }
 
 // pass lets the rows leave whose window has ended before t, oldest end first.
@@ -302,10 +334,10 @@ func (j *join) pass(t int64) {
 	for {
 		best, end := -1, int64(0)
 		for i, s := range j.sides {
-			if s.byRows || s.rows.len() == 0 {
+			if s.byRows || s.gone == s.rows.len() {
 				continue
 			}
-			if e := s.rows.time[0] + s.window; e < t && (best < 0 || e < end) {
+			if e := s.rows.time[s.gone] + s.window; e < t && (best < 0 || e < end) {
 				best, end = i, e
 			}
 		}
@@ -316,38 +348,48 @@ func (j *join) pass(t int64) {
 	}
 }
 
-// leave drops the oldest row of a side; one that met none is put out if its side
-// is kept.
+// leave takes the oldest row of a side out; one that met none is put out if its
+// side is kept.
 func (j *join) leave(side int, t int64) {
 	s := j.sides[side]
-	if s.outer && !s.matched[0] {
-		j.out.time = append(j.out.time, t)
-		col := 0
-		for i := range j.sides {
-			for k := range j.width[i] {
-				if i == side {
-					j.out.cols[col].add(&s.rows.cols[k].Vector, 0)
-				} else {
-					j.out.cols[col].addValue(plan.Value{Null: true})
-				}
-				col++
-			}
-			if i == side {
-				j.out.cols[col].addValue(plan.Value{I: s.rows.time[0]})
-			} else {
-				j.out.cols[col].addValue(plan.Value{Null: true})
-			}
-			col++
+	at := s.gone
+	s.gone++
+	if s.outer && !s.matched[at] {
+		p := pairing{rows: [2]int64{noRow, noRow}, time: t}
+		p.rows[side] = s.rows.head + int64(at)
+		if j.pairs = append(j.pairs, p); len(j.pairs) >= outRows {
+			j.put()
 		}
 	}
-	if g := s.of[0]; g >= 0 {
-		s.byKey[g].rows = s.byKey[g].rows[1:]
+	if g := s.of[at]; g >= 0 {
+		if s.ends[g].first = s.after[at]; s.ends[g].first == noRow {
+			s.groups.remove(int(g))
+		}
 	}
-	s.rows.drop(1)
-	s.matched, s.of = s.matched[1:], s.of[1:]
-	if s.rows.len() == 0 && len(s.byKey) > 64 {
-		s.groups.clear()
-		s.byKey = s.byKey[:0]
+}
+
+// tidy drops the rows that have left, and gives up the room of keys that have none.
+func (s *joinSide) tidy() {
+	s.rows.drop(s.gone)
+	s.matched, s.of, s.after = dropped(s.matched, s.gone), dropped(s.of, s.gone), dropped(s.after, s.gone)
+	s.gone = 0
+	if s.groups.sparse() {
+		s.compact()
+	}
+}
+
+func (s *joinSide) compact() {
+	n := s.groups.len()
+	if s.groups.live() == n {
+		return
+	}
+	old := s.groups.compact()
+	s.ends = picked(s.ends, old)
+	fresh := renumbering(n, old)
+	for i, g := range s.of {
+		if g >= 0 {
+			s.of[i] = fresh[g]
+		}
 	}
 }
 

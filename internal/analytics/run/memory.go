@@ -338,11 +338,10 @@ func (j *join) measure(g *gauge) {
 		s.groups.measure(g)
 		roomOf(g, s.matched)
 		roomOf(g, s.of)
-		roomOf(g, s.byKey)
-		for k := range s.byKey {
-			roomOf(g, s.byKey[k].rows)
-		}
+		roomOf(g, s.after)
+		roomOf(g, s.ends)
 	}
+	roomOf(g, j.pairs)
 	j.out.measure(g)
 }
 

@@ -225,6 +225,40 @@ func (c *column) show(v *Vector, i int32) {
 	c.addValue(v.at(&c.t, i))
 }
 
+// choose appends the values of a vector at positions, nulls for those below 0, for
+// as long as the vector keeps its texts.
+func (c *column) choose(v *Vector, at []int32) {
+	whole := c.Null == nil && v.Null == nil && c.class != plan.ClassRow
+	for _, i := range at {
+		whole = whole && i >= 0
+	}
+	if !whole {
+		for _, i := range at {
+			if i < 0 {
+				c.addValue(plan.Value{Null: true})
+			} else {
+				c.show(v, i)
+			}
+		}
+		return
+	}
+	c.n += len(at)
+	switch c.class {
+	case plan.ClassInt:
+		for _, i := range at {
+			c.I = append(c.I, v.I[i])
+		}
+	case plan.ClassFloat:
+		for _, i := range at {
+			c.F = append(c.F, v.F[i])
+		}
+	case plan.ClassString:
+		for _, i := range at {
+			c.S = append(c.S, v.S[i])
+		}
+	}
+}
+
 // masked has the column say which values are null.
 func (c *column) masked() {
 	if c.Null != nil {
@@ -398,4 +432,26 @@ func (t *table) batch() *Batch {
 		b.Cols = append(b.Cols, &c.Vector)
 	}
 	return b
+}
+
+// shorten keeps the first n values.
+func (c *column) shorten(n int) {
+	c.n = n
+	if c.Null != nil {
+		c.Null = c.Null[:n]
+	}
+	switch c.class {
+	case plan.ClassInt:
+		c.I = c.I[:n]
+	case plan.ClassFloat:
+		c.F = c.F[:n]
+	case plan.ClassString:
+		c.S = c.S[:n]
+	case plan.ClassRow:
+		for f := range c.t.Fields {
+			member := column{class: plan.ClassOf(c.t.Fields[f].Type), t: c.t.Fields[f].Type, Vector: *c.R[f]}
+			member.shorten(n)
+			*c.R[f] = member.Vector
+		}
+	}
 }
