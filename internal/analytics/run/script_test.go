@@ -208,7 +208,13 @@ func (r *runner) resumed() {
 	if err != nil {
 		r.t.Fatalf("%s\n%v", r.s.head, err)
 	}
-	if len(kept) < len(r.s.program.Pumps) {
+	running := 0
+	for _, p := range r.s.program.Pumps {
+		if !p.Stopped {
+			running++
+		}
+	}
+	if len(kept) < running {
 		r.t.Fatalf("%s\nonly %v went on", r.s.head, kept)
 	}
 }
