@@ -105,6 +105,7 @@ type Config struct {
 	MaxApplications    int           `key:"max-applications" doc:"SQL applications allowed in one account and region, whatever limits says."`
 	ApplicationMemory  Bytes         `key:"application-memory" doc:"Memory that the state of one running SQL application may take: its windows, joins and tables. One that needs more is stopped behind its last checkpoint. 0 sets no bound."`
 	CheckpointInterval time.Duration `key:"checkpoint-interval" doc:"How often a running SQL application stores its state and its place in the source. What came after is computed, and delivered, again after a crash."`
+	ExactlyOnce        bool          `key:"exactly-once" doc:"Have SQL applications write each row to data streams once, also after a crash. Rows then wait for a journal of what their program has read, which is synced before them. Applications with a function that processes their records, and other destinations, get rows at least once."`
 
 	MaxBody         Bytes         `group:"Requests" key:"max-body" doc:"Largest request body. The largest valid PutRecords needs 16MiB."`
 	BodyMemory      Bytes         `key:"body-memory" doc:"Memory that request bodies may take together; more wait for their turn."`

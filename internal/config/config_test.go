@@ -79,7 +79,7 @@ func TestEverySettingTravelsThroughEverySource(t *testing.T) {
 		"metrics-streams": "1", "metrics-shards": "2", "outbound": "public", "outbound-allow": "10.0.0.0/8,hec.example.com:8088",
 		"max-delivery-streams": "8", "delivery-memory": "16MiB", "delivery-retention": "2h0m0s", "delivery-quota": "1GiB", "delivery-drain": "6s",
 		"drain-on-delete": "true", "content-encoding": "false", "logs-principal": "arn:aws:iam::123456789012:user/logs,arn:aws:sts::*",
-		"sql-extensions": "true", "max-applications": "9", "application-memory": "2GiB", "checkpoint-interval": "7s",
+		"sql-extensions": "true", "max-applications": "9", "application-memory": "2GiB", "checkpoint-interval": "7s", "exactly-once": "true",
 		"function-processes": "9", "s3-endpoint": "http://store:9000", "s3-region": "eu-north-1", "s3-path-style": "false",
 		"tls": "false", "ephemeral": "true", "repair": "true", "allow-open-network": "true", "remote-profiling": "true", "allow-unsigned-payload": "true",
 	}

@@ -43,7 +43,7 @@ func (s *Server) openAnalytics(ctx context.Context) error {
 	s.applications, err = host.New(host.Options{
 		OpenSource: resources.source, OpenDestination: resources.destination, OpenObject: resources.object,
 		Invoke: resources.invoke, Tell: resources.tell, Metrics: s.metrics.Analytics,
-		Files: vfs.Sub(files, applicationsDir), CheckpointEvery: s.config.CheckpointInterval, MemoryLimit: int64(s.config.ApplicationMemory),
+		Files: vfs.Sub(files, applicationsDir), CheckpointEvery: s.config.CheckpointInterval, MemoryLimit: int64(s.config.ApplicationMemory), ExactlyOnce: s.config.ExactlyOnce,
 		Now: s.options.Now, Logger: s.logger,
 	})
 	if err != nil {

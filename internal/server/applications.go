@@ -264,11 +264,33 @@ func (d *streamDestination) Write(ctx context.Context, rows [][]byte) error {
 	if err := d.allow(); err != nil {
 		return err
 	}
-	defer func() { clear(d.records) }()
 	d.records = d.records[:0]
 	for _, row := range rows {
 		d.records = append(d.records, streams.WriteRecord{Key: strconv.FormatUint(rand.Uint64(), 36), Data: row})
 	}
+	return d.store(ctx)
+}
+
+// WriteKeyed implements host.Keyed.
+func (d *streamDestination) WriteKeyed(ctx context.Context, keys []string, rows [][]byte) error {
+	if err := d.allow(); err != nil {
+		return err
+	}
+	d.records = d.records[:0]
+	for i, row := range rows {
+		d.records = append(d.records, streams.WriteRecord{Key: keys[i], Data: row})
+	}
+	return d.store(ctx)
+}
+
+// Keys implements host.Keyed.
+func (d *streamDestination) Keys(ctx context.Context, since time.Time, f func(key []byte)) error {
+	return d.writer.Keys(ctx, since, f)
+}
+
+// store stores the records.
+func (d *streamDestination) store(ctx context.Context) error {
+	defer func() { clear(d.records) }()
 	results, err := d.writer.Write(ctx, d.records)
 	if err != nil {
 		return err
