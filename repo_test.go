@@ -24,6 +24,8 @@ import (
 	"github.com/millrace/millrace/internal/api/firehose"
 	"github.com/millrace/millrace/internal/api/glue"
 	"github.com/millrace/millrace/internal/api/kinesis"
+	"github.com/millrace/millrace/internal/api/kinesisanalytics"
+	"github.com/millrace/millrace/internal/api/kinesisanalyticsv2"
 	"github.com/millrace/millrace/internal/api/lambda"
 )
 
@@ -698,6 +700,8 @@ func TestSupportedOperationsPageIsCurrent(t *testing.T) {
 	b.WriteString(supportedIntroduction)
 	b.WriteString("## Data Streams\n\n" + operationsTable(t, kinesis.Service, "proven.txt"))
 	b.WriteString("\n## Data Firehose\n\n" + operationsTable(t, firehose.Service, "proven-firehose.txt"))
+	b.WriteString("\n## Kinesis Analytics, version 1\n\n" + operationsTable(t, kinesisanalytics.Service, "proven-analytics.txt"))
+	b.WriteString("\n## Kinesis Analytics, version 2\n\n" + flinkOperations + operationsTable(t, kinesisanalyticsv2.Service, "proven-analytics-v2.txt"))
 	b.WriteString("\n## Glue\n\n" + operationsTable(t, glue.Service, "proven-glue.txt"))
 	b.WriteString("\n## CloudWatch Logs\n\n" + operationsTable(t, cloudwatchlogs.Service, "proven-logs.txt"))
 	list := func(heading string, names []string) {
@@ -759,6 +763,11 @@ func objectOperations(t *testing.T) []string {
 	}
 	return slices.Sorted(maps.Keys(names))
 }
+
+const flinkOperations = `Applications are SQL-1_0. What is about presigned URLs, VPCs, snapshots, operations, versions, rollbacks and maintenance windows is for
+Apache Flink, and answered as the service answers it for an SQL application: refused, with the error that the model names.
+
+`
 
 const supportedIntroduction = `# Supported operations
 

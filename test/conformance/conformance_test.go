@@ -150,13 +150,13 @@ func (s *service) python(kind string) func() []string {
 
 func node() []string { return []string{"node", inClients("node", "kinesis.mjs")} }
 
-func java(kind string) func() []string {
+func java(kind string, service ...string) func() []string {
 	return func() []string {
 		path, err := os.ReadFile(inCache("java", "classpath"))
 		if err != nil {
 			return []string{"false"}
 		}
-		return []string{"java", "-XX:TieredStopAtLevel=1", "-Xmx256m", "-cp", inCache("java", "classes") + ":" + strings.TrimSpace(string(path)), "Kinesis", kind}
+		return append([]string{"java", "-XX:TieredStopAtLevel=1", "-Xmx256m", "-cp", inCache("java", "classes") + ":" + strings.TrimSpace(string(path)), "Kinesis"}, append([]string{kind}, service...)...)
 	}
 }
 
@@ -268,6 +268,9 @@ func (sv *service) prove(t *testing.T, ways []way, operations int, file string, 
 			t.Run(w.name, func(t *testing.T) {
 				t.Parallel()
 				region := strings.ReplaceAll(w.name, "/", "-") + "-1"
+				if sv.region != nil {
+					region = sv.region(w.name)
+				}
 				client := w.open(t, region)
 				defer client.Close()
 				ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)

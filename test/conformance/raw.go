@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -29,9 +30,11 @@ const (
 
 // service is what clients call.
 type service struct {
-	name   string // of the command line, of boto3 and of signatures
+	name   string // of the command line, of boto3 and, without signs, of signatures
+	signs  string
 	target string // what the header X-Amz-Target begins with
 	inGo   func(endpoint, region string, keys aws.CredentialsProvider, over *http.Client) any
+	region func(way string) string // of a client; made of its name if nil
 }
 
 // rawClient encodes and signs by itself, and so sees replies as they are.
@@ -202,7 +205,7 @@ func (c *rawClient) request(ctx context.Context, target, contentType string, bod
 	}
 	hash := sha256.Sum256(body)
 	who := aws.Credentials{AccessKeyID: harness.AccessKey, SecretAccessKey: harness.SecretKey}
-	return r, v4.NewSigner().SignHTTP(ctx, who, r, hex.EncodeToString(hash[:]), c.service.name, c.region, time.Now())
+	return r, v4.NewSigner().SignHTTP(ctx, who, r, hex.EncodeToString(hash[:]), cmp.Or(c.service.signs, c.service.name), c.region, time.Now())
 }
 
 func (c *rawClient) Call(ctx context.Context, op string, in M, records int) (M, error) {

@@ -81,6 +81,13 @@ func (s *scenario) refuse(op string, in M, code, message string) {
 	}
 }
 
+// decline is refuse for an operation that has no other answer here: the service's
+// own for what it does not do.
+func (s *scenario) decline(op string, in M, code, message string) {
+	s.refuse(op, in, code, message)
+	s.served[op]++
+}
+
 func (s *scenario) arn(stream string) string {
 	return "arn:aws:kinesis:" + s.region + ":" + harness.Account + ":stream/" + stream
 }

@@ -25,14 +25,16 @@ import (
 )
 
 // The user that servers started with Keys know. It may do everything, as may
-// DeliveryRole, which delivery streams act as.
+// DeliveryRole and AnalyticsRole, which delivery streams and SQL applications act
+// as.
 const (
 	AccessKey = "AKIACONFORMANCE00001"
 	SecretKey = "conformance/secret/conformance/secret+01"
 	Region    = "eu-central-1"
 	Account   = "000000000000"
 
-	DeliveryRole = "arn:aws:iam::" + Account + ":role/delivery"
+	DeliveryRole  = "arn:aws:iam::" + Account + ":role/delivery"
+	AnalyticsRole = "arn:aws:iam::" + Account + ":role/analytics"
 )
 
 // Root is the top of the checkout.
@@ -185,6 +187,11 @@ func writeSeed() (string, error) {
 roles:
   - name: delivery
     trust: '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"sts:AssumeRole","Principal":{"Service":"firehose.amazonaws.com"}}]}'
+    policies:
+      - name: everything
+        document: '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}'
+  - name: analytics
+    trust: '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"sts:AssumeRole","Principal":{"Service":"kinesisanalytics.amazonaws.com"}}]}'
     policies:
       - name: everything
         document: '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}'

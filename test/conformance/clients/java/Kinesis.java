@@ -2,7 +2,6 @@ import java.io.BufferedReader;
 import java.io.InputStreamReader;
 import java.io.PrintStream;
 import java.lang.reflect.InvocationTargetException;
-import java.lang.reflect.Method;
 import java.net.URI;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
@@ -18,11 +17,14 @@ import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
 import org.reactivestreams.Subscriber;
 import org.reactivestreams.Subscription;
+import software.amazon.awssdk.awscore.client.builder.AwsClientBuilder;
 import software.amazon.awssdk.awscore.exception.AwsServiceException;
+import software.amazon.awssdk.core.SdkClient;
 import software.amazon.awssdk.core.SdkBytes;
 import software.amazon.awssdk.core.SdkField;
 import software.amazon.awssdk.core.SdkPojo;
 import software.amazon.awssdk.core.async.SdkPublisher;
+import software.amazon.awssdk.core.client.builder.SdkSyncClientBuilder;
 import software.amazon.awssdk.core.protocol.MarshallingType;
 import software.amazon.awssdk.core.traits.ListTrait;
 import software.amazon.awssdk.core.traits.MapTrait;
@@ -40,24 +42,36 @@ import software.amazon.awssdk.services.kinesis.model.SubscribeToShardEventStream
 import software.amazon.awssdk.services.kinesis.model.SubscribeToShardRequest;
 import software.amazon.awssdk.services.kinesis.model.SubscribeToShardResponse;
 import software.amazon.awssdk.services.kinesis.model.SubscribeToShardResponseHandler;
+import software.amazon.awssdk.services.kinesisanalytics.KinesisAnalyticsClient;
+import software.amazon.awssdk.services.kinesisanalyticsv2.KinesisAnalyticsV2Client;
 import software.amazon.awssdk.utils.AttributeMap;
 import software.amazon.awssdk.utils.builder.Buildable;
 
 /**
- * Calls Kinesis through the AWS SDK for Java v2, synchronous or asynchronous, as told line by line.
+ * Calls Kinesis, or the service that the second argument names, through the AWS SDK for Java v2,
+ * synchronous or asynchronous, as told line by line.
  *
  * <p>Each line of standard input is {"op": name, "in": {...}}; each line of standard output answers
  * one. Bytes are {"$blob": base64}, times {"$time": milliseconds}. Requests are built and replies
  * taken apart by the field tables that every generated class carries.
  */
 public final class Kinesis {
-  private static final String MODEL = "software.amazon.awssdk.services.kinesis.model.";
-
   private final Object client;
+  private final Class<?> type;
+  private final String model; // the package of requests
 
-  private Kinesis(Object client) {
+  private Kinesis(Object client, Class<?> type) {
     this.client = client;
+    this.type = type;
+    this.model = type.getPackageName() + ".model.";
   }
+
+  /** The synchronous client of each service, by what the command line calls it. */
+  private static final Map<String, Class<? extends SdkClient>> SERVICES =
+      Map.of(
+          "kinesis", KinesisClient.class,
+          "kinesisanalytics", KinesisAnalyticsClient.class,
+          "kinesisanalyticsv2", KinesisAnalyticsV2Client.class);
 
   public static void main(String[] args) throws Exception {
     URI endpoint = URI.create(System.getenv("ENDPOINT"));
@@ -66,14 +80,17 @@ public final class Kinesis {
             .put(SdkHttpConfigurationOption.TRUST_ALL_CERTIFICATES, endpoint.getScheme().equals("https"))
             .build();
     Object client;
+    Class<?> type;
     if (args[0].equals("sync")) {
-      client =
-          KinesisClient.builder()
-              .endpointOverride(endpoint)
-              .httpClient(UrlConnectionHttpClient.builder().buildWithDefaults(trusting))
-              .overrideConfiguration(o -> o.retryStrategy(r -> r.maxAttempts(1)))
-              .build();
+      type = SERVICES.get(args.length > 1 ? args[1] : "kinesis");
+      var builder = (AwsClientBuilder<?, ?>) type.getMethod("builder").invoke(null);
+      builder.endpointOverride(endpoint);
+      builder.overrideConfiguration(o -> o.retryStrategy(r -> r.maxAttempts(1)));
+      ((SdkSyncClientBuilder<?, ?>) builder)
+          .httpClient(UrlConnectionHttpClient.builder().buildWithDefaults(trusting));
+      client = builder.build();
     } else {
+      type = KinesisAsyncClient.class;
       client =
           KinesisAsyncClient.builder()
               .endpointOverride(endpoint)
@@ -85,7 +102,7 @@ public final class Kinesis {
               .overrideConfiguration(o -> o.retryStrategy(r -> r.maxAttempts(1)))
               .build();
     }
-    Kinesis kinesis = new Kinesis(client);
+    Kinesis kinesis = new Kinesis(client, type);
     BufferedReader in = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
     PrintStream out = new PrintStream(System.out, false, StandardCharsets.UTF_8);
     for (String line; (line = in.readLine()) != null; ) {
@@ -99,26 +116,22 @@ public final class Kinesis {
 
   private Map<String, Object> call(JsonNode request) {
     String op = request.field("op").get().text();
-    Class<?> type;
+    Class<?> input;
     try {
-      type = Class.forName(MODEL + op + "Request");
+      input = Class.forName(model + op + "Request");
     } catch (ClassNotFoundException e) {
       return Map.of("unknown", true);
     }
     try {
-      Object input = build(type, request.field("in").get());
+      Object in = build(input, request.field("in").get());
       if (op.equals("SubscribeToShard")) {
         if (!(client instanceof KinesisAsyncClient async)) {
           return Map.of("unknown", true);
         }
         int wanted = request.field("records").map(n -> Integer.parseInt(n.text())).orElse(0);
-        return Map.of("out", subscribe(async, (SubscribeToShardRequest) input, wanted));
+        return Map.of("out", subscribe(async, (SubscribeToShardRequest) in, wanted));
       }
-      Method method =
-          client instanceof KinesisClient
-              ? KinesisClient.class.getMethod(lower(op), type)
-              : KinesisAsyncClient.class.getMethod(lower(op), type);
-      Object output = method.invoke(client, input);
+      Object output = type.getMethod(lower(op), input).invoke(client, in);
       if (output instanceof CompletableFuture<?> future) {
         output = future.get(60, TimeUnit.SECONDS);
       }

@@ -1,4 +1,7 @@
-// Calls Kinesis through the AWS SDK for JavaScript v3, as told line by line.
+// Calls Kinesis, or the service whose package and client the arguments name,
+// through the AWS SDK for JavaScript v3, as told line by line.
+//
+// usage: kinesis.mjs [PACKAGE CLIENT]
 //
 // Each line of standard input is {"op": name, "in": {...}}; each line of
 // standard output answers one. Bytes are {"$blob": base64}, times
@@ -8,10 +11,11 @@ import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
 
 const load = createRequire(process.env.MODULES + "/package.json");
-const sdk = load("@aws-sdk/client-kinesis");
+const [part = "client-kinesis", name = "KinesisClient"] = process.argv.slice(2);
+const sdk = load("@aws-sdk/" + part);
 const { NodeHttp2Handler } = load("@smithy/node-http-handler");
 
-const client = new sdk.KinesisClient({
+const client = new sdk[name]({
   endpoint: process.env.ENDPOINT,
   maxAttempts: 1,
   requestHandler: new NodeHttp2Handler({ requestTimeout: 60_000 }),

@@ -162,7 +162,7 @@ class CommandLine:
             json.dumps(self.argument(given)),
         ] + data
         operation = self.model.operation_model(op)
-        pageable = {"DescribeStream", "ListShards", "ListStreams", "ListStreamConsumers", "ListChannels", "ListQueues"}
+        pageable = {"DescribeStream", "ListShards", "ListStreams", "ListStreamConsumers", "ListChannels", "ListQueues", "ListApplications"}
         if op not in pageable:
             arguments.remove("--no-paginate")
         if os.environ.get("CA"):
