@@ -11,18 +11,19 @@ import (
 // ones first where times are equal; each meets the rows of the other side that
 // are still in their window. So every pair is made once, by its later row.
 type join struct {
-	c      *builder
-	n      *plan.Join
-	queues []*table
-	bounds []int64
-	told   int64
-	sides  [2]*joinSide
-	cond   eval
-	pairs  []pairing // results not yet put out
-	at     [2][]int32
-	out    *table
-	sel    []int32
-	next   sink
+	c       *builder
+	n       *plan.Join
+	columns []plan.ColumnInfo // of results
+	queues  []*table
+	bounds  []int64
+	told    int64
+	sides   [2]*joinSide
+	cond    eval
+	pairs   []pairing // results not yet put out
+	at      [2][]int32
+	out     *table
+	sel     []int32
+	next    sink
 }
 
 // pairing are two rows, by number, that may be a result; a row without another is
@@ -56,8 +57,9 @@ type joinSide struct {
 // keyRows are the first and the last row with a key.
 type keyRows struct{ first, last int64 }
 
-func newJoin(c *builder, n *plan.Join, next sink) *join {
-	j := &join{c: c, n: n, next: next, bounds: []int64{never, never}, told: never, out: newTable(n.Columns())}
+// newJoin makes a join that puts out so many columns.
+func newJoin(c *builder, n *plan.Join, columns []plan.ColumnInfo, next sink) *join {
+	j := &join{c: c, n: n, columns: columns, next: next, bounds: []int64{never, never}, told: never, out: newTable(columns)}
 	for i, in := range []plan.Node{n.Left, n.Right} {
 		columns := in.Columns()
 		s := &joinSide{rows: newTable(columns)}
@@ -325,7 +327,7 @@ func (j *join) met(out *Batch) []int32 {
 		}
 		j.sel = append(j.sel, int32(k))
 	}
-	j.c.reported(out, j.n.Columns())
+	j.c.reported(out, j.columns)
 	return j.sel
 }
 

@@ -82,7 +82,12 @@ func (c *builder) build(n plan.Node, to sink) {
 		}
 		c.build(n.Input, keep(c, "OVER", newWindowed(c, n, to)))
 	case *plan.Join:
-		j := keep(c, "JOIN", newJoin(c, n, to))
+		if f := c.forkJoin(n, to); f != nil {
+			c.build(n.Left, f.side(0))
+			c.build(n.Right, f.side(1))
+			return
+		}
+		j := keep(c, "JOIN", newJoin(c, n, n.Columns(), to))
 		c.build(n.Left, j.side(0))
 		c.build(n.Right, j.side(1))
 	case *plan.SemiJoin:

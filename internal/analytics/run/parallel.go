@@ -316,10 +316,10 @@ func (c *builder) fork(name string, keys []plan.Expr, to sink, j joins, operator
 	return keep(c, name, f)
 }
 
-// lane is the number of the lane of a key.
-func (f *forked) lane(columns []plan.ColumnInfo, key []*Vector, i int32) int {
+// laneOf is which of n lanes a key belongs to.
+func laneOf(columns []plan.ColumnInfo, key []*Vector, i int32, n int) int {
 	h := hashRow(columns, key, i)
-	return int((h >> 32) * uint64(len(f.lanes)) >> 32) // groups use the other half
+	return int((h >> 32) * uint64(n) >> 32)
 }
 
 func (f *forked) rows(b *Batch) {
@@ -340,7 +340,7 @@ func (f *forked) rows(b *Batch) {
 		for _, i := range sel {
 			owners[i] = 0 // where a key that fails does so again, and is reported
 			if len(x.fails) == 0 || !x.bad[i] {
-				owners[i] = uint8(f.lane(f.columns, f.key, i))
+				owners[i] = uint8(laneOf(f.columns, f.key, i, len(f.lanes)))
 			}
 		}
 	}
@@ -451,7 +451,7 @@ func (f *forked) settle() {
 func (f *forked) load(d *decoder) {
 	loadDivided(d, f.ops(), func(columns []plan.ColumnInfo, key []*Vector) int {
 		f.place++
-		return f.lane(columns, key, 0)
+		return laneOf(columns, key, 0, len(f.lanes))
 	})
 	for _, l := range f.lanes[1:] {
 		l.op.shareHead(f.lanes[0].op)

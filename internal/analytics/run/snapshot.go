@@ -636,64 +636,6 @@ func (r *frameRecords) loadRecord(d *decoder, key []*Vector, _ int64) {
 	f.parts = append(f.parts, p)
 }
 
-func (j *join) save(e *encoder) {
-	e.int(j.told)
-	for i, s := range j.sides {
-		s.tidy()
-		s.compact()
-		e.int(j.bounds[i])
-		j.queues[i].save(e)
-		s.rows.save(e)
-		s.groups.save(e)
-		for k, m := range s.matched {
-			e.bool(m)
-			e.int(int64(s.of[k]))
-			e.mark()
-		}
-	}
-}
-
-func (j *join) load(d *decoder) {
-	j.told = d.int()
-	for i, s := range j.sides {
-		j.bounds[i] = d.int()
-		j.queues[i].load(d)
-		s.rows.load(d)
-		s.groups.load(d)
-		s.gone, s.matched, s.of, s.after = 0, nil, nil, nil
-		s.ends = make([]keyRows, s.groups.len())
-		for g := range s.ends {
-			s.ends[g].first = noRow
-		}
-		if s.rows.head < 0 {
-			panic(errDecode)
-		}
-		for k := range s.rows.len() {
-			s.matched = append(s.matched, d.bool())
-			g := d.int()
-			if g >= int64(len(s.ends)) || g < -1 {
-				panic(errDecode)
-			}
-			s.of, s.after = append(s.of, int32(g)), append(s.after, noRow)
-			if g < 0 {
-				continue
-			}
-			number := s.rows.head + int64(k)
-			if ends := &s.ends[g]; ends.first == noRow {
-				*ends = keyRows{number, number}
-			} else {
-				s.after[ends.last-s.rows.head] = number
-				ends.last = number
-			}
-		}
-		for g := range s.ends {
-			if s.ends[g].first == noRow {
-				panic(errDecode) // a key is kept for its rows only
-			}
-		}
-	}
-}
-
 func (w *itemWindow) save(e *encoder) {
 	e.bool(w.open)
 	e.int(w.end_)
