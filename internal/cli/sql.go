@@ -316,7 +316,7 @@ is as it was.`,
 				if len(s.files) == 0 {
 					return errors.New("--input says where the records are")
 				}
-				return s.run(cmd, program, outputs, rowtime)
+				return s.run(cmd, program, outputs, rowtime, l.limit)
 			}
 			if streams < len(s.inputs) {
 				return errors.New("inputs are either files or data streams: their rows cannot be brought into one order of time")
@@ -348,8 +348,9 @@ is as it was.`,
 	return cmd
 }
 
-// run feeds the files to a program.
-func (s *sources) run(cmd *cobra.Command, program *plan.Program, outputs []string, rowtime string) error {
+// run feeds the files to a program. No more than limit rows are printed, if it is
+// not 0.
+func (s *sources) run(cmd *cobra.Command, program *plan.Program, outputs []string, rowtime string, limit int) error {
 	clock := time.Now()
 	now := func() time.Time { return clock }
 	app := run.New(program, run.Options{Now: now})
@@ -359,6 +360,7 @@ func (s *sources) run(cmd *cobra.Command, program *plan.Program, outputs []strin
 		outputs = append(plan.Ends(program), plan.ErrorStream)
 	}
 	var line []byte
+	printed := 0
 	for _, name := range outputs {
 		columns, ok := app.Stream(name)
 		if !ok {
@@ -368,6 +370,10 @@ func (s *sources) run(cmd *cobra.Command, program *plan.Program, outputs []strin
 		head := append([]byte(`{"stream":`), quoted...)
 		if err := app.Tap(name, func(b *run.Batch) {
 			for _, i := range b.Sel {
+				if limit > 0 && printed >= limit {
+					return
+				}
+				printed++
 				line = append(line[:0], head...)
 				line = time.UnixMilli(b.Time[i]).UTC().AppendFormat(append(line, `,"rowtime":"`...), "2006-01-02T15:04:05.000Z")
 				line = append(line, `","row":`...)

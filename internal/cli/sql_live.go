@@ -97,6 +97,9 @@ func rowText(row []byte) string {
 
 // cell is a JSON value as people read it.
 func cell(value json.RawMessage) string {
+	if len(value) == 0 || string(value) == "null" {
+		return "NULL"
+	}
 	var text string
 	if json.Unmarshal(value, &text) == nil {
 		// A cell is one line.
