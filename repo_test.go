@@ -170,6 +170,7 @@ var imports = []struct{ from, to, why string }{
 	{"internal/cli", "internal/client", "commands are clients of the public API"},
 	{"internal/cli", "internal/api/...", "commands speak in generated types"},
 	{"internal/cli", "internal/aggregate", "tail shows the user records of an aggregate"},
+	{"internal/cli", "internal/wire/awsjson", "saved descriptions of applications are in its notation"},
 }
 
 // testOnly is what tests may import in addition.
@@ -182,6 +183,7 @@ var testOnly = []struct{ to, why string }{
 	{"internal/wire/...", "every wire test runs in every protocol"},
 	{"internal/sigv4", "signed requests"},
 	{"internal/firehose/dest/desttest/...", "every destination runs through one suite"},
+	{"internal/analytics/cases", "the cases run in every way a program can be run"},
 }
 
 func covers(pattern, name string) bool {

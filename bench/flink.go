@@ -245,11 +245,11 @@ func (b *bench) flinkPeers() error {
 	if err := schemaFile(schema, sqlColumns); err != nil {
 		return err
 	}
-	n := b.sqlRows()
 	for _, p := range filePrograms {
 		if p.flinkQuery == "" {
 			continue
 		}
+		n := int(p.rows * float64(b.sqlRows()))
 		if err := newRowMaker(rowKeys, p.perMilli).write(source, n); err != nil {
 			return err
 		}

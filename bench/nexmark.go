@@ -41,12 +41,11 @@ const (
 )
 
 var (
-	firstNames  = []string{"Peter", "Paul", "Luke", "John", "Saul", "Vicky", "Kate", "Julie", "Sarah", "Deiter", "Walter"}
-	lastNames   = []string{"Shultz", "Abrams", "Spencer", "White", "Bartels", "Walton", "Smith", "Jones", "Noris"}
-	cities      = []string{"Phoenix", "Los Angeles", "San Francisco", "Boise", "Portland", "Bend", "Redmond", "Seattle", "Kent", "Cheyenne"}
-	states      = []string{"AZ", "CA", "ID", "OR", "WA", "WY"}
-	hotChannel  = []string{"Google", "Facebook", "Baidu", "Apple"}
-	nexmarkBase = time.UnixMilli(firstStamp).UTC()
+	firstNames = []string{"Peter", "Paul", "Luke", "John", "Saul", "Vicky", "Kate", "Julie", "Sarah", "Deiter", "Walter"}
+	lastNames  = []string{"Shultz", "Abrams", "Spencer", "White", "Bartels", "Walton", "Smith", "Jones", "Noris"}
+	cities     = []string{"Phoenix", "Los Angeles", "San Francisco", "Boise", "Portland", "Bend", "Redmond", "Seattle", "Kent", "Cheyenne"}
+	states     = []string{"AZ", "CA", "ID", "OR", "WA", "WY"}
+	hotChannel = []string{"Google", "Facebook", "Baidu", "Apple"}
 )
 
 // The kinds of events.

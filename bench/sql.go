@@ -96,6 +96,7 @@ func schemaFile(name string, columns []sqlColumn) error {
 // fileProgram is a program that is run over a file of rows.
 type fileProgram struct {
 	name     string
+	rows     float64 // of the usual number
 	perMilli int
 	code     string
 	// flink is the same query for Flink: the columns of its result, and a SELECT.
@@ -106,7 +107,7 @@ const resultStream = `CREATE STREAM "OUT" (id VARCHAR(16), n BIGINT, total DOUBL
 
 var filePrograms = []fileProgram{
 	{
-		name: "tumbling 10 s, count, sum and average per key", perMilli: 20,
+		name: "tumbling 10 s, count, sum and average per key", rows: 1, perMilli: 20,
 		code: resultStream + `"id", COUNT(*), SUM("v"), AVG("v") FROM "` + inputName + `" GROUP BY "id", STEP("` + inputName + `".ROWTIME BY INTERVAL '10' SECOND);`,
 
 		flinkColumns: "id STRING, n BIGINT, total DOUBLE, average DOUBLE",
@@ -114,14 +115,14 @@ var filePrograms = []fileProgram{
 			"GROUP BY window_start, window_end, id",
 	},
 	{
-		name: "filter and projection, a quarter of the rows", perMilli: 20,
+		name: "filter and projection, a quarter of the rows", rows: 1, perMilli: 20,
 		code: `CREATE STREAM "OUT" (id VARCHAR(16), n INTEGER, twice DOUBLE, ts BIGINT); CREATE PUMP P AS INSERT INTO "OUT" SELECT STREAM ` +
 			`"id", "n", "v" * 2, "ts" FROM "` + inputName + `" WHERE "v" > 50 AND "kind" = 'b';`,
 		flinkColumns: "id STRING, n INT, twice DOUBLE, ts BIGINT",
 		flinkQuery:   "SELECT id, n, v * 2, ts FROM source WHERE v > 50 AND kind = 'b'",
 	},
 	{
-		name: "sliding 60 s, count, sum and average per key", perMilli: 2,
+		name: "sliding 60 s, count, sum and average per key", rows: 0.2, perMilli: 2,
 		code: resultStream + `"id", COUNT(*) OVER w, SUM("v") OVER w, AVG("v") OVER w FROM "` + inputName + `" ` +
 			`WINDOW w AS (PARTITION BY "id" RANGE INTERVAL '60' SECOND PRECEDING);`,
 		flinkColumns: "id STRING, n BIGINT, total DOUBLE, average DOUBLE",
@@ -129,7 +130,7 @@ var filePrograms = []fileProgram{
 			"WINDOW w AS (PARTITION BY id ORDER BY event_time RANGE BETWEEN INTERVAL '60' SECOND PRECEDING AND CURRENT ROW)",
 	},
 	{
-		name: "join of two streams within 10 s", perMilli: 2,
+		name: "join of two streams within 10 s", rows: 0.2, perMilli: 2,
 		code: `CREATE STREAM L (id VARCHAR(16), v DOUBLE); CREATE PUMP LP AS INSERT INTO L SELECT STREAM "id", "v" FROM "` + inputName + `" WHERE "kind" = 'a';
 CREATE STREAM R (id VARCHAR(16), v DOUBLE); CREATE PUMP RP AS INSERT INTO R SELECT STREAM "id", "v" FROM "` + inputName + `" WHERE "kind" = 'b';
 CREATE STREAM "OUT" (id VARCHAR(16), a DOUBLE, b DOUBLE); CREATE PUMP P AS INSERT INTO "OUT" SELECT STREAM L.id, L.v, R.v
@@ -139,7 +140,7 @@ FROM L OVER (RANGE INTERVAL '10' SECOND PRECEDING) JOIN R OVER (RANGE INTERVAL '
 			"r.event_time BETWEEN l.event_time - INTERVAL '10' SECOND AND l.event_time + INTERVAL '10' SECOND",
 	},
 	{
-		name: "RANDOM_CUT_FOREST, 100 trees of 256, one dimension", perMilli: 20,
+		name: "RANDOM_CUT_FOREST, 100 trees of 256, one dimension", rows: 0.05, perMilli: 20,
 		code: `CREATE STREAM "OUT" (v DOUBLE, score DOUBLE); CREATE PUMP P AS INSERT INTO "OUT" SELECT STREAM "v", ANOMALY_SCORE ` +
 			`FROM TABLE(RANDOM_CUT_FOREST(CURSOR(SELECT STREAM "v" FROM "` + inputName + `")));`,
 	},
@@ -223,10 +224,7 @@ func (b *bench) sqlFiles() error {
 	}
 	for _, p := range filePrograms {
 		source := filepath.Join(dir, "rows.json")
-		n := b.sqlRows()
-		if p.flinkQuery == "" {
-			n /= 10
-		}
+		n := int(p.rows * float64(b.sqlRows()))
 		if err := newRowMaker(rowKeys, p.perMilli).write(source, n); err != nil {
 			return err
 		}

@@ -65,7 +65,6 @@ type demo struct {
 	owner string
 
 	mu   sync.Mutex
-	made []func(context.Context) error // undo what was made, the last first
 	put  map[string]int
 	apps []*demoApplication
 }

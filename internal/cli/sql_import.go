@@ -24,7 +24,7 @@ import (
 type importer struct {
 	roles, tags                                     []string
 	keepARNs, createStreams, start, dryRun, replace bool
-	from, role                                      string
+	from                                            string // position
 	shards                                          int32
 
 	cmd   *cobra.Command

@@ -50,7 +50,7 @@ func TestAnExportedApplicationProducesItsRows(t *testing.T) {
 		t.Errorf("import says %s", said)
 	}
 	commandLine(t, `{"TICKER_SYMBOL":"TBV","SECTOR":"TECHNOLOGY","CHANGE":1.5,"PRICE":10}
-{"TICKER_SYMBOL":"XXX","SECTOR":"ENERGY","CHANGE":0,"PRICE":20}
+{"TICKER_SYMBOL":"ENE","SECTOR":"ENERGY","CHANGE":0,"PRICE":20}
 {"TICKER_SYMBOL":"NEW","SECTOR":"TECHNOLOGY","CHANGE":0,"PRICE":30.25}
 `, "put", "kinesis-analytics-demo-stream", "--key", "one")
 	got := commandLine(t, "", "sql", "tail", "TickerAnalytics", "--output", "DESTINATION_SQL_STREAM", "--from", "trim", "-n", "2")

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -19,6 +20,14 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
+	"github.com/millrace/millrace/internal/api"
+	"github.com/millrace/millrace/internal/api/cloudwatchlogs"
+	firehoseapi "github.com/millrace/millrace/internal/api/firehose"
+	"github.com/millrace/millrace/internal/api/glue"
+	"github.com/millrace/millrace/internal/api/kinesis"
+	"github.com/millrace/millrace/internal/api/kinesisanalytics"
+	"github.com/millrace/millrace/internal/api/kinesisanalyticsv2"
+	"github.com/millrace/millrace/internal/api/lambda"
 	"github.com/millrace/millrace/internal/config"
 	"github.com/millrace/millrace/internal/sigv4"
 	"github.com/millrace/millrace/internal/testkit"
@@ -498,5 +507,219 @@ func TestDiscoveryOfABusyStream(t *testing.T) {
 		if i < 5 && status != 200 || i == 5 && !strings.Contains(reply, `"__type":"ResourceProvisionedThroughputExceededException"`) {
 			t.Errorf("call %d: %d %s", i, status, reply)
 		}
+	}
+}
+
+// What keeps an application from working is told as the service tells it, once,
+// and shown to the operator, and the application goes on when it is gone.
+func TestApplicationsSayWhatTheyLack(t *testing.T) {
+	r := startAnalytics(t, nil)
+	r.must("v1", "CreateApplication", application("a", passing, resourceOf("KinesisStreamsInput", inARN), resourceOf("KinesisStreamsOutput", outARN)))
+	r.start("a")
+	r.until(`{"applicationARN":"arn:aws:kinesisanalytics:us-east-1:000000000000:application/a","applicationVersionId":"1","messageType":"ERROR","message":"ResourceNotFoundException: Stream in under account 000000000000 not found.","inputId":"1.1","errorCode":"InputError","messageSchemaVersion":"1"}`,
+		func() string { return r.events("a") })
+	overview := func() string {
+		_, text := get(t, "http://"+r.s.AdminAddress()+"/applications")
+		return strings.TrimSpace(text)
+	}
+	r.until(`[{"account":"000000000000","region":"us-east-1","name":"a","status":"RUNNING","version":1,"runs":true,"problem":"ResourceNotFoundException: Stream in under account 000000000000 not found.","millisBehindLatest":0,"rowsIn":0,"rowsOut":0}]`, overview)
+	if _, text := get(t, "http://"+r.s.AdminAddress()+"/health/ready"); !strings.HasPrefix(text, "ready, but 1 of the SQL applications are held up") {
+		t.Errorf("ready: %s", text)
+	}
+	r.stream("in", 1)
+	r.until("true", func() string { return strconv.FormatBool(!strings.Contains(overview(), "problem")) })
+	r.put("in", `{"k":"a","v":1}`)
+	r.until("true", func() string { return strconv.FormatBool(strings.Contains(r.events("a"), `"errorCode":"OutputError"`)) })
+	r.stream("out", 1)
+	r.sorted("out", "{\"k\":\"a\",\"v\":1}\n")
+	r.until(`[{"account":"000000000000","region":"us-east-1","name":"a","status":"RUNNING","version":1,"runs":true,"millisBehindLatest":0,"rowsIn":1,"rowsOut":1}]`, overview)
+	if n := strings.Count(r.events("a"), "\n"); n > 3 {
+		t.Errorf("it says %d things:\n%s", n+1, r.events("a"))
+	}
+}
+
+const analyticsSeed = `
+users:
+  - name: maker
+    account: "000000000000"
+    keys: [{id: AKIAMAKER00000000001, secret: secretsecretsecretsecretsecretsecret1111}]
+    policies:
+      - name: applications
+        document:
+          Version: "2012-10-17"
+          Statement:
+            - {Effect: Allow, Action: ["kinesis:*", "kinesisanalytics:*", "logs:*", "iam:PutRolePolicy"], Resource: "*"}
+            - {Effect: Allow, Action: "iam:PassRole", Resource: ["arn:aws:iam::000000000000:role/sql", "arn:aws:iam::000000000000:role/distrustful", "arn:aws:iam::000000000000:role/nobody"],
+               Condition: {StringEquals: {"iam:PassedToService": "kinesisanalytics.amazonaws.com"}}}
+            - {Effect: Deny, Action: "kinesisanalytics:TagResource", Resource: "*"}
+            - {Effect: Deny, Action: "kinesisanalytics:*", Resource: "*", Condition: {StringEquals: {"aws:ResourceTag/for": "others"}}}
+roles:
+  - name: sql
+    account: "000000000000"
+    trust: {Version: "2012-10-17", Statement: [{Effect: Allow, Action: "sts:AssumeRole", Principal: {Service: kinesisanalytics.amazonaws.com}}]}
+    policies:
+      - name: logs
+        document: {Version: "2012-10-17", Statement: [{Effect: Allow, Action: "logs:PutLogEvents", Resource: "*"}]}
+  - name: distrustful
+    account: "000000000000"
+    trust: {Version: "2012-10-17", Statement: [{Effect: Allow, Action: "sts:AssumeRole", Principal: {AWS: "000000000000"}}]}
+    policies:
+      - name: everything
+        document: {Version: "2012-10-17", Statement: [{Effect: Allow, Action: "*", Resource: "*"}]}
+`
+
+// With keys, roles are passed by those who may; what they permit and whom they
+// trust is found out by the application that runs, at every use.
+func TestApplicationsActInTheirRoles(t *testing.T) {
+	dir := t.TempDir()
+	seed, audit := filepath.Join(dir, "seed.yaml"), filepath.Join(dir, "audit.log")
+	if err := os.WriteFile(seed, []byte(analyticsSeed), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := startAnalytics(t, func(c *config.Config) { c.Auth, c.Seed, c.AuditLog = "keys", seed, audit })
+	r.credentials = sigv4.Credentials{AccessKey: "AKIAMAKER00000000001", SecretKey: "secretsecretsecretsecretsecretsecret1111"}
+	r.stream("in", 1)
+	r.stream("out", 1)
+	body := application("a", passing, resourceOf("KinesisStreamsInput", inARN), resourceOf("KinesisStreamsOutput", outARN))
+	for text, changed := range map[string]string{
+		"iam:PassRole on resource: arn:aws:iam::000000000000:role/admin":                                          strings.ReplaceAll(body, roleARN, "arn:aws:iam::000000000000:role/admin"),
+		"kinesisanalytics:TagResource on resource: arn:aws:kinesisanalytics:us-east-1:000000000000:application/a": strings.Replace(body, "{", `{"Tags":[{"Key":"k"}],`, 1),
+		"iam:PassRole on resource: arn:aws:iam::000000000000:role/elsewhere":                                      strings.Replace(body, roleARN, "arn:aws:iam::000000000000:role/elsewhere", 1),
+	} {
+		if status, reply := r.try("v1", "CreateApplication", changed); status != 400 || !strings.Contains(reply, "AccessDeniedException") || !strings.Contains(reply, text) {
+			t.Errorf("%s: %d %s", text, status, reply)
+		}
+	}
+	grant := func(policy string) {
+		t.Helper()
+		form := "Action=PutRolePolicy&Version=2010-05-08&RoleName=sql&PolicyName=more&PolicyDocument=" + url.QueryEscape(policy)
+		q, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+r.s.Address()+"/", strings.NewReader(form))
+		if err != nil {
+			t.Fatal(err)
+		}
+		q.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		sigv4.Sign(q, []byte(form), r.credentials, testkit.Region, "iam", time.Now())
+		answer, err := r.s.Client(testkit.Forms[0]).Do(q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer answer.Body.Close()
+		if raw, _ := io.ReadAll(answer.Body); answer.StatusCode != 200 {
+			t.Fatalf("%d %s", answer.StatusCode, raw)
+		}
+	}
+	// A role that may do nothing, none at all, and one that trusts others: the
+	// application is made and runs, and waits.
+	names := map[string]string{"a": roleARN, "b": "arn:aws:iam::000000000000:role/nobody", "c": "arn:aws:iam::000000000000:role/distrustful"}
+	for name, role := range names {
+		own := application(name, passing, resourceOf("KinesisStreamsInput", inARN), resourceOf("KinesisStreamsOutput", outARN))
+		// The log stream stays in the good role.
+		inputs, logging, _ := strings.Cut(own, `"CloudWatchLoggingOptions"`)
+		r.must("v1", "CreateApplication", strings.ReplaceAll(inputs, roleARN, role)+`"CloudWatchLoggingOptions"`+logging)
+		r.start(name)
+	}
+	told := func(name, text string) {
+		t.Helper()
+		r.until("true", func() string { return strconv.FormatBool(strings.Contains(r.events(name), text)) })
+	}
+	told("a", "User: arn:aws:sts::000000000000:assumed-role/sql/analytics is not authorized to perform: kinesis:DescribeStream on resource: "+inARN)
+	told("b", "role arn:aws:iam::000000000000:role/nobody does not exist")
+	told("c", "role arn:aws:iam::000000000000:role/distrustful does not trust kinesisanalytics.amazonaws.com")
+	r.put("in", `{"k":"a","v":1}`)
+	const allow = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":%s,"Resource":"*"}]}`
+	grant(fmt.Sprintf(allow, `["kinesis:DescribeStream","kinesis:GetShardIterator"]`))
+	told("a", "kinesis:GetRecords on resource: "+inARN)
+	grant(fmt.Sprintf(allow, `["kinesis:DescribeStream","kinesis:GetShardIterator","kinesis:GetRecords"]`))
+	told("a", "kinesis:PutRecords on resource: "+outARN)
+	if rows := r.rows("out"); len(rows) != 0 {
+		t.Errorf("rows without permission: %q", rows)
+	}
+	grant(fmt.Sprintf(allow, `"kinesis:*"`))
+	r.sorted("out", "{\"k\":\"a\",\"v\":1}\n")
+	// And it is taken away again.
+	grant(fmt.Sprintf(allow, `"kinesis:Describe*"`))
+	r.put("in", `{"k":"b","v":2}`)
+	time.Sleep(300 * time.Millisecond)
+	r.sorted("out", "{\"k\":\"a\",\"v\":1}\n")
+	if status, reply := r.try("v1", "DiscoverInputSchema", fmt.Sprintf(`{"ResourceARN":%q,"RoleARN":%q}`, inARN, roleARN)); status != 400 || !strings.Contains(reply, `"__type":"InvalidArgumentException"`) || !strings.Contains(reply, "not authorized") {
+		t.Errorf("a discovery without permission: %d %s", status, reply)
+	}
+	lines, err := os.ReadFile(audit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := `"action":"kinesisanalytics:StartApplication","resource":"arn:aws:kinesisanalytics:us-east-1:000000000000:application/a","result":"ok","principal":"arn:aws:iam::000000000000:user/maker"`; !strings.Contains(string(lines), want) {
+		t.Errorf("the audit log lacks %s:\n%s", want, lines)
+	}
+}
+
+// The series of an application say what really happened, and nothing else.
+func TestApplicationMetrics(t *testing.T) {
+	r := startAnalytics(t, nil)
+	r.stream("in", 1)
+	r.stream("out", 1)
+	code := `CREATE STREAM \"OUT\" (\"k\" VARCHAR(16), \"v\" INTEGER); CREATE PUMP P AS INSERT INTO \"OUT\" SELECT STREAM \"k\", \"v\" FROM \"IN_001\" WHERE \"v\" <> 2;`
+	r.must("v1", "CreateApplication", application("a", code, resourceOf("KinesisStreamsInput", inARN), resourceOf("KinesisStreamsOutput", outARN)))
+	r.put("in", `{"k":"a","v":1}`, `{"k":"b","v":2}`, `{"k":"c","v":"x"}`, `{"k":"d","v":4}{"k":"e","v":5}`)
+	r.start("a")
+	const rows = "{\"k\":\"a\",\"v\":1}\n{\"k\":\"d\",\"v\":4}\n{\"k\":\"e\",\"v\":5}\n"
+	r.sorted("out", rows)
+	series := func() map[string]string {
+		_, text := get(t, "http://"+r.s.AdminAddress()+"/metrics")
+		all := map[string]string{}
+		for _, m := range regexp.MustCompile(`(?m)^millrace_analytics_(\w+)\{account="(\d*)",application="(\w+)",flow="(\w*)",id="([\d.]*)",region="([\w-]*)"\} (\S+)$`).FindAllStringSubmatch(text, -1) {
+			if m[2] != "000000000000" || m[3] != "a" || m[6] != testkit.Region {
+				t.Errorf("a series of something else: %s", m[0])
+			}
+			all[strings.TrimSpace(m[1]+" "+m[4]+m[5])] = m[7]
+		}
+		return all
+	}
+	want := map[string]string{
+		"records_total Input1.1": "4", "bytes_total Input1.1": strconv.Itoa(15*3 + 2 + 30), "rows_total Input1.1": "4", "refused_rows_total Input1.1": "1",
+		"behind_latest_seconds Input1.1": "0",
+		"records_total Output1.1":        "3", "bytes_total Output1.1": strconv.Itoa(len(rows)), "success_attempts_total Output1.1": "1", "success_total Output1.1": "1",
+	}
+	r.until("true", func() string {
+		got := series()
+		for k, v := range want {
+			if got[k] != v {
+				return fmt.Sprintf("%s is %q, want %q in %v", k, got[k], v, got)
+			}
+		}
+		for k := range got {
+			if _, ok := want[k]; !ok && k != "kpus" && k != "state_bytes" && !strings.HasPrefix(k, "checkpoint_") {
+				return "unexpected " + k
+			}
+		}
+		return strconv.FormatBool(got["kpus"] != "" && got["state_bytes"] != "")
+	})
+	// A checkpoint at the end of the run.
+	r.must("v1", "StopApplication", `{"ApplicationName":"a"}`)
+	r.wait("a", "READY")
+	if got := series(); got["checkpoint_success_total"] == "" || got["checkpoint_success_total"] != got["checkpoint_success_attempts_total"] || got["checkpoint_bytes"] == "" || got["checkpoint_duration_seconds_count"] != got["checkpoint_success_total"] {
+		t.Errorf("checkpoints: %v", got)
+	}
+	var described struct {
+		ApplicationDetail struct{ CreateTimestamp json.Number }
+	}
+	r.parse(r.must("v1", "DescribeApplication", `{"ApplicationName":"a"}`), &described)
+	r.must("v1", "DeleteApplication", fmt.Sprintf(`{"ApplicationName":"a","CreateTimestamp":%s}`, described.ApplicationDetail.CreateTimestamp))
+	r.wait("a", "gone")
+	if got := series(); len(got) != 0 {
+		t.Errorf("series of an application that is gone: %v", got)
+	}
+}
+
+// Every service that the API port has is named at the start.
+func TestEveryEndpointIsAnnounced(t *testing.T) {
+	s := testkit.Start(t, testkit.Options{})
+	for _, service := range []*api.Service{kinesis.Service, firehoseapi.Service, kinesisanalytics.Service, kinesisanalyticsv2.Service, glue.Service, cloudwatchlogs.Service, lambda.Service} {
+		if name := strings.ToUpper(strings.ReplaceAll(service.ID, " ", "_")); !regexp.MustCompile(`\b` + name + `\b`).MatchString(s.Log()) {
+			t.Errorf("%s is not named:\n%s", name, s.Log())
+		}
+	}
+	if !strings.Contains(s.Log(), "export AWS_ENDPOINT_URL=http://"+s.Address()+"\n") {
+		t.Errorf("no address for all:\n%s", s.Log())
 	}
 }

@@ -28,6 +28,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go"
 
 	"github.com/millrace/millrace/test/harness"
 )
@@ -246,6 +247,8 @@ func delivering(t *testing.T, s *harness.Server) (*firehose.Client, *s3.Client) 
 }
 
 const (
+	searchFailed = "AmazonOpenSearchService-failed"
+
 	lake = "lake"
 	role = "arn:aws:iam::" + harness.Account + ":role/delivery"
 )
@@ -333,12 +336,29 @@ func drained(ctx context.Context, s *harness.Server, stream string) error {
 	}
 }
 
+// toCluster retries for two seconds, so that some of what is refused for now goes
+// to the error output and some comes through.
+func toCluster(stream string) *firehose.CreateDeliveryStreamInput {
+	prefix, failures := places(stream)
+	return &firehose.CreateDeliveryStreamInput{DeliveryStreamName: &stream, AmazonopensearchserviceDestinationConfiguration: &firehosetypes.AmazonopensearchserviceDestinationConfiguration{
+		ClusterEndpoint: aws.String(clusterName), IndexName: aws.String("logs"), IndexRotationPeriod: firehosetypes.AmazonopensearchserviceIndexRotationPeriodNoRotation,
+		BufferingHints: &firehosetypes.AmazonopensearchserviceBufferingHints{SizeInMBs: aws.Int32(1), IntervalInSeconds: aws.Int32(0)},
+		RetryOptions:   &firehosetypes.AmazonopensearchserviceRetryOptions{DurationInSeconds: aws.Int32(2)},
+		RoleARN:        aws.String(role), S3BackupMode: firehosetypes.AmazonopensearchserviceS3BackupModeFailedDocumentsOnly,
+		S3Configuration: &firehosetypes.S3DestinationConfiguration{BucketARN: aws.String("arn:aws:s3:::" + lake), RoleARN: aws.String(role), Prefix: prefix, ErrorOutputPrefix: failures},
+	}}
+}
+
+// clusterName is what the API calls the cluster; the operator says where it is.
+const clusterName = "https://search.example.com"
+
 // TestAcceptedRecordsAreDeliveredOrAccountedFor puts to delivery streams whose
-// destinations and functions fail at random, kills the server at random and
-// splits and merges the shards of a source. In the end every accepted record is
-// delivered, in the backup or in an error output. Objects hold none twice; an
-// endpoint gets a record again only when its answer was wrong, or was lost in a
-// crash.
+// destinations and functions fail at random, fills the disk at random, kills the
+// server at random, with the disk full or not, and splits and merges the shards of
+// a source. In the end every accepted record is delivered, in the backup or in an
+// error output. Objects hold none twice; an endpoint gets a record again only when
+// its answer was wrong, or was lost in a crash; a cluster has one document of each
+// record, however often it was written.
 func TestAcceptedRecordsAreDeliveredOrAccountedFor(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	if s := os.Getenv("SEED"); s != "" {
@@ -348,8 +368,15 @@ func TestAcceptedRecordsAreDeliveredOrAccountedFor(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, 1))
 	dir := t.TempDir()
 	p := startPeer(t, seed)
+	search := startCluster(t, seed)
+	// All that the records of the long form take, and metadata.
+	full := startDisk(t, int64(period(512<<20, 16<<30)))
+	data := filepath.Join(dir, "data")
+	if full != nil {
+		data = filepath.Join(full.dir, "data")
+	}
 	destinations := filepath.Join(dir, "destinations.yaml")
-	text := "destinations:\n"
+	text := fmt.Sprintf("endpoints:\n  %s: {endpoint: %q, timeout: 2s, request_bytes: 65536}\ndestinations:\n", clusterName, search.url)
 	for _, name := range []string{"failed-only", "backed-up"} {
 		text += fmt.Sprintf("  %s: {type: http, url: %q, timeout: 2s, gzip: %t}\n", name, p.url+name, name == "backed-up")
 	}
@@ -363,12 +390,12 @@ func TestAcceptedRecordsAreDeliveredOrAccountedFor(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(function, "lambda_function.py"), []byte(moody), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	options := harness.Options{Data: filepath.Join(dir, "data"), Args: []string{
-		"--wal-segment-bytes", "4MiB", "--wal-segments", "4", "--destinations", destinations, "--functions", filepath.Join(dir, "functions"),
+	options := harness.Options{Data: data, Args: []string{
+		"--wal-segment-bytes", "4MiB", "--wal-segments", "4", "--low-watermark", "8MiB", "--destinations", destinations, "--functions", filepath.Join(dir, "functions"),
 	}}
 	const source = "sourced" // a data stream and the delivery stream that reads it
 	streams := map[string]*deliveries{}
-	for _, name := range []string{"objects", "moody", source, "failed-only", "backed-up"} {
+	for _, name := range []string{"objects", "moody", source, "failed-only", "backed-up", "search"} {
 		streams[name] = newDeliveries(name)
 	}
 	prepare := func(s *harness.Server, fh *firehose.Client, objects *s3.Client) {
@@ -390,14 +417,30 @@ func TestAcceptedRecordsAreDeliveredOrAccountedFor(t *testing.T) {
 		createDelivery(t, fh, from)
 		createDelivery(t, fh, toPeer("failed-only", 0, firehosetypes.HttpEndpointS3BackupModeFailedDataOnly))
 		createDelivery(t, fh, toPeer("backed-up", 3, firehosetypes.HttpEndpointS3BackupModeAllData))
+		createDelivery(t, fh, toCluster("search"))
 	}
-	end := time.Now().Add(period(8*time.Second, 20*time.Minute))
-	rounds, reshards := 0, 0
+	end := time.Now().Add(period(8*time.Second, 10*time.Minute))
+	rounds, reshards, fills, fullStarts, failedStarts := 0, 0, 0, 0, 0
+	var refusals atomic.Int64 // puts
+	stillFull := false
 	for ; rounds < 3 || time.Now().Before(end); rounds++ {
 		p.round.Store(int64(rounds))
 		s, err := harness.Start(t.Context(), options)
+		if stillFull {
+			// Something else has taken even what the server keeps back for a start: it
+			// may say so and end.
+			fullStarts++
+			if err != nil && strings.Contains(err.Error(), "no space left on the disk") {
+				failedStarts++
+				if err := full.empty(); err != nil {
+					t.Fatal(err)
+				}
+				stillFull = false
+				s, err = harness.Start(t.Context(), options)
+			}
+		}
 		if err != nil {
-			t.Fatalf("round %d: %v", rounds, err)
+			t.Fatalf("round %d, disk full %t: %v", rounds, stillFull, err)
 		}
 		t.Cleanup(s.Kill) // should the test end before it does
 		fh, objects := delivering(t, s)
@@ -408,7 +451,11 @@ func TestAcceptedRecordsAreDeliveredOrAccountedFor(t *testing.T) {
 		var workers sync.WaitGroup
 		load := func(put func(ctx context.Context) error) {
 			workers.Go(func() {
-				for put(ctx) == nil { // until the server is killed
+				for ctx.Err() == nil { // until the server is killed
+					var refused smithy.APIError
+					if errors.As(put(ctx), &refused) {
+						refusals.Add(1)
+					}
 					select {
 					case <-ctx.Done():
 						return
@@ -432,7 +479,31 @@ func TestAcceptedRecordsAreDeliveredOrAccountedFor(t *testing.T) {
 				reshards++
 			}
 		})
-		time.Sleep(time.Duration(500+random.IntN(2500)) * time.Millisecond)
+		life := time.Duration(500+random.IntN(2500)) * time.Millisecond
+		if full != nil {
+			if stillFull {
+				time.Sleep(time.Duration(random.IntN(500)) * time.Millisecond)
+				if err := full.empty(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if stillFull = false; random.IntN(2) == 0 {
+				fills++
+				time.Sleep(life / 3)
+				// Down to the last block, below the watermark, or near it.
+				if err := full.fill([]int64{0, 256 << 10, random.Int64N(16 << 20)}[random.IntN(3)]); err != nil {
+					t.Fatal(err)
+				}
+				life /= 2
+				if stillFull = random.IntN(2) == 0; !stillFull {
+					time.Sleep(life)
+					if err := full.empty(); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+		}
+		time.Sleep(life)
 		s.Kill()
 		cancel()
 		workers.Wait()
@@ -440,6 +511,12 @@ func TestAcceptedRecordsAreDeliveredOrAccountedFor(t *testing.T) {
 
 	p.round.Store(int64(rounds))
 	p.honest.Store(true)
+	search.honest.Store(true)
+	if stillFull {
+		if err := full.empty(); err != nil {
+			t.Fatal(err)
+		}
+	}
 	s := start(t, options)
 	_, objects := delivering(t, s)
 	for name, d := range streams {
@@ -458,6 +535,17 @@ func TestAcceptedRecordsAreDeliveredOrAccountedFor(t *testing.T) {
 		switch name {
 		case "failed-only":
 			union, err = d.once(b.objects, b.errors["http-endpoint-failed"])
+		case "search":
+			union, err = d.once(b.objects, b.errors[searchFailed])
+			for n := range b.errors[searchFailed] {
+				if unmappable(n) && search.writes[n] > 0 {
+					t.Errorf("search: record %d is a document and no mapping fits it", n)
+				}
+			}
+			for n := range search.ids {
+				union[n]++
+			}
+			report += ", " + search.report()
 		case "backed-up":
 			// The backup alone has them all.
 			union, err = d.once(b.objects)
@@ -488,18 +576,21 @@ func TestAcceptedRecordsAreDeliveredOrAccountedFor(t *testing.T) {
 		if d.count() == 0 || len(union) == 0 {
 			t.Errorf("%s did nothing", name)
 		}
-		for stream, kind := range map[string]string{"moody": "processing-failed", "failed-only": "http-endpoint-failed"} {
+		for stream, kind := range map[string]string{"moody": "processing-failed", "failed-only": "http-endpoint-failed", "search": searchFailed} {
 			if name == stream && len(b.errors[kind]) == 0 {
 				t.Errorf("%s has no %s", name, kind)
 			}
 		}
 		t.Log(report)
 	}
-	if err := errors.Join(p.broken, shorten(p.twice)); err != nil {
+	if err := errors.Join(p.broken, search.broken, shorten(p.twice)); err != nil {
 		t.Error(err)
 	}
-	t.Logf("%d kills, %d reshardings; requests taken %d, 500 %d, 503 %d, 413 %d, not JSON %d, reset %d, stalled %d, kept and reset %d, kept and wrong id %d, kept and 500 %d",
-		rounds, reshards, p.fates[takes], p.fates[fails], p.fates[busy], p.fates[tooLarge], p.fates[speechless], p.fates[resets], p.fates[stalls], p.fates[forgets], p.fates[confused], p.fates[chokes])
+	t.Logf("%d kills, %d reshardings; the disk was full %d times, at %d starts, of which %d ended, and %d puts were refused; requests taken %d, 500 %d, 503 %d, 413 %d, not JSON %d, reset %d, stalled %d, kept and reset %d, kept and wrong id %d, kept and 500 %d",
+		rounds, reshards, fills, fullStarts, failedStarts, refusals.Load(), p.fates[takes], p.fates[fails], p.fates[busy], p.fates[tooLarge], p.fates[speechless], p.fates[resets], p.fates[stalls], p.fates[forgets], p.fates[confused], p.fates[chokes])
+	if full != nil && fills > 2 && refusals.Load() == 0 {
+		t.Error("the disk was full and nothing was refused")
+	}
 	if kinds := len(slices.DeleteFunc(p.fates[:], func(n int) bool { return n == 0 })); kinds < 4 {
 		t.Errorf("requests had %d fates only", kinds)
 	}

@@ -35,6 +35,9 @@ func ForkRows(n int) (before int) {
 	return before
 }
 
+// Observe has f do what workers share, in place of them.
+func (a *Application) Observe(f func(n int, part func(i int))) { a.workers.observe = f }
+
 // Measured looks at all operators and says what they keep.
 func (a *Application) Measured() int64 {
 	total := int64(0)

@@ -300,11 +300,9 @@ func (c *builder) matched(n *plan.Filter, to sink) bool {
 		return false
 	}
 	columns := n.Input.Columns()
-	var cond []*filter
 	next := to
 	for _, e := range m.rest {
-		f := &filter{c: c, cond: compile(e), columns: columns, next: next}
-		cond, next = append(cond, f), f
+		next = &filter{c: c, cond: compile(e), columns: columns, next: next}
 	}
 	// It is put out when the query's sources are read, as theirs would be.
 	c.values(&plan.Rows{}, &matchedRows{m: m, c: c, next: next})

@@ -398,14 +398,6 @@ func (t *table) add(b *Batch, i int32) {
 	}
 }
 
-// show appends a row that is only looked at, for as long as the batch is there.
-func (t *table) show(b *Batch, i int32) {
-	t.time = append(t.time, b.Time[i])
-	for j, c := range t.cols {
-		c.show(b.Cols[j], i)
-	}
-}
-
 // drop forgets the first n rows; the others move, and so what batch has shown
 // changes.
 func (t *table) drop(n int) {
