@@ -42,6 +42,9 @@ func (b *binder) fail(at sql.Node, hint, format string, args ...any) {
 // expr binds an expression.
 func (b *binder) expr(e sql.Expr) Expr {
 	x := b.bind(e)
+	if b.c.weigh(x) > maxWeight {
+		b.fail(e, "name parts of it in a query in FROM", "the expression is too large: with the functions it calls it has more than %d parts", maxWeight)
+	}
 	if b.c.options.Bound != nil {
 		b.c.options.Bound(e, x)
 	}

@@ -233,6 +233,55 @@ func Replace(e Expr, f func(Expr) Expr) Expr {
 	return e
 }
 
+// maxWeight is how many parts an expression may have. A program's text has room
+// for a fraction of that; functions and repeated operands mean more than is
+// written.
+const maxWeight = 1 << 18
+
+// weigh counts the parts of an expression. Parts are shared where an operand is
+// meant twice, so that counting them one by one could take forever.
+func (c *compiler) weigh(e Expr) int {
+	switch e.(type) {
+	case *Rowtime, *Const, *Param:
+		return 1
+	}
+	if n, ok := c.weights[e]; ok {
+		return n
+	}
+	n := 1
+	list := func(args ...Expr) {
+		for _, a := range args {
+			n = min(n+c.weigh(a), maxWeight+1)
+		}
+	}
+	switch e := e.(type) {
+	case *Column:
+		if e.Of != nil {
+			list(e.Of)
+		}
+	case *Call:
+		list(e.Args...)
+	case *Case:
+		for _, w := range e.Whens {
+			list(w.Condition, w.Result)
+		}
+		list(e.Else)
+	case *Cast:
+		list(e.Arg)
+	case *Field:
+		list(e.Arg)
+	case *Subquery:
+		list(e.Outer...)
+		list(e.Operand...)
+		list(e.Found...)
+	}
+	if c.weights == nil {
+		c.weights = map[Expr]int{}
+	}
+	c.weights[e] = n
+	return n
+}
+
 // Walk visits an expression and its parts, outermost first.
 func Walk(e Expr, visit func(Expr)) {
 	Replace(e, func(part Expr) Expr { visit(part); return nil })

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -32,6 +33,21 @@ func TestExpressionsThatGrow(t *testing.T) {
 	} {
 		_, err := Compile(program, testCatalog(t), Options{})
 		if err == nil || !strings.Contains(err.Error(), "the expression is too large") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	views := `CREATE VIEW V0 AS SELECT STREAM I FROM S;`
+	with := `WITH V0 AS (SELECT STREAM I FROM S)`
+	for i := range 40 {
+		views += fmt.Sprintf("CREATE VIEW V%d AS SELECT STREAM I FROM V%d UNION ALL SELECT STREAM I FROM V%[2]d;", i+1, i)
+		with += fmt.Sprintf(", V%d AS (SELECT STREAM I FROM V%d WHERE EXISTS (SELECT 1 FROM V%[2]d) UNION ALL SELECT STREAM I FROM V%[2]d)", i+1, i)
+	}
+	for name, program := range map[string]string{
+		"views": views + `CREATE STREAM O (A INTEGER); CREATE PUMP P AS INSERT INTO O SELECT STREAM I FROM V40;`,
+		"WITH":  `CREATE STREAM O (A INTEGER); CREATE PUMP P AS INSERT INTO O ` + with + ` SELECT STREAM I FROM V40 WHERE I IN (SELECT I FROM V40);`,
+	} {
+		_, err := Compile(program, testCatalog(t), Options{Extensions: true})
+		if err == nil || !strings.Contains(err.Error(), "the program is too large") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -68,6 +68,8 @@ type compiler struct {
 	ctes      []cte
 	outer     *correlation // what a query in an expression sees outside
 	depth     int          // of functions and views in one another
+	queries   int          // planned so far
+	weights   map[Expr]int // of expressions with parts
 	errors    sql.Errors
 }
 

@@ -8,8 +8,15 @@ import (
 	"github.com/millrace/millrace/internal/analytics/sql"
 )
 
+// maxQueries is how many queries a program may have, views and queries of WITH
+// counted where they are read.
+const maxQueries = 10_000
+
 // query plans a query.
 func (c *compiler) query(q *sql.Query) Node {
+	if c.queries++; c.queries > maxQueries {
+		c.fail(q.Place(), "read streams in place of views that are read often", "the program is too large: it has more than %d queries, those of views counted where they are read", maxQueries)
+	}
 	before := len(c.ctes)
 	defer func() { c.ctes = c.ctes[:before] }()
 	c.define(q.With)

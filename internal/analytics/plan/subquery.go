@@ -148,7 +148,7 @@ func (b *binder) nested(at sql.Node, q *sql.Query) (Node, []Expr) {
 	if k.depth > maxNesting {
 		b.fail(at, "", "queries stand in one another more than %d deep", maxNesting)
 	}
-	if c.readsStream(q, 0) {
+	if c.readsStream(q) {
 		b.overStream(at)
 	}
 	defer func(outer *correlation) { c.outer = outer }(c.outer)
@@ -269,10 +269,16 @@ func containsQuery(e sql.Expr) bool {
 
 // readsStream reports whether a query reads a stream in FROM. What is wrong with
 // the query is for others to find.
-func (c *compiler) readsStream(q *sql.Query, depth int) bool {
-	if q == nil || depth > 50 {
+func (c *compiler) readsStream(q *sql.Query) bool {
+	return c.readsStreamUnless(q, map[*sql.Query]bool{})
+}
+
+// readsStreamUnless is readsStream but for the queries that it has seen.
+func (c *compiler) readsStreamUnless(q *sql.Query, seen map[*sql.Query]bool) bool {
+	if q == nil || seen[q] {
 		return false
 	}
+	seen[q] = true
 	local := map[string]*sql.Query{}
 	for _, w := range q.With {
 		local[w.Name.Name] = w.Query
@@ -283,19 +289,19 @@ func (c *compiler) readsStream(q *sql.Query, depth int) bool {
 		case *sql.NamedTable:
 			name := t.Name.Last().Name
 			if w := local[name]; w != nil {
-				return c.readsStream(w, depth+1)
+				return c.readsStreamUnless(w, seen)
 			}
 			for i := len(c.ctes) - 1; i >= 0; i-- {
 				if c.ctes[i].name == name {
-					return c.readsStream(c.ctes[i].with.Query, depth+1)
+					return c.readsStreamUnless(c.ctes[i].with.Query, seen)
 				}
 			}
 			if v := c.views[name]; v != nil && c.streams[name] == nil {
-				return c.readsStream(v.Query, depth+1)
+				return c.readsStreamUnless(v.Query, seen)
 			}
 			return c.streams[name] != nil
 		case *sql.QueryTable:
-			return c.readsStream(t.Query, depth+1)
+			return c.readsStreamUnless(t.Query, seen)
 		case *sql.FunctionTable:
 			return true
 		case *sql.Join:
@@ -309,7 +315,7 @@ func (c *compiler) readsStream(q *sql.Query, depth int) bool {
 		case *sql.Select:
 			return table(b.From)
 		case *sql.Query:
-			return c.readsStream(b, depth+1)
+			return c.readsStreamUnless(b, seen)
 		case *sql.SetOperation:
 			return body(b.Left) || body(b.Right)
 		}
@@ -357,7 +363,7 @@ func (c *compiler) where(node Node, in *binder, e sql.Expr) Node {
 				q.query, q.in, q.not = x.Query, x, q.not != x.Not
 			}
 		}
-		if q.query != nil && c.readsStream(q.query, 0) {
+		if q.query != nil && c.readsStream(q.query) {
 			questions = append(questions, q)
 			continue
 		}
