@@ -82,6 +82,10 @@ var services = []service{
 		resource: []resourceMember{{"DeliveryStreamName", "DeliveryStream"}},
 	},
 	{
+		model: "millrace-analytics", pkg: "analyticscontrol", title: "application control, which is millrace's own", prefix: "kinesisanalytics",
+		resource: []resourceMember{{"ApplicationName", "Application"}},
+	},
+	{
 		model: "logs", pkg: "cloudwatchlogs", title: "CloudWatch Logs, of which groups, streams and events are kept", prefix: "logs",
 		resource: []resourceMember{{"resourceArn", "ARN"}, {"logGroupIdentifier", "LogGroup"}, {"logGroupName", "LogGroup"}},
 		refusal:  "InvalidParameterException",

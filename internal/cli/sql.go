@@ -12,6 +12,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -48,6 +49,7 @@ type sources struct {
 	schema     string
 	inputs     []string // NAME=FILE
 	extensions bool
+	rowtime    string // column that is the time of a row; guessed to be a TIMESTAMP if it can
 
 	parsers map[string]*run.Parser
 	formats map[string]run.Format
@@ -181,10 +183,11 @@ func (s *sources) guess(cmd *cobra.Command, name string) error {
 			return fmt.Errorf("%s: %w", s.files[name], err)
 		}
 	}
-	format, err := discover.Schema(samples)
+	format, err := s.discover(cmd, s.files[name], samples)
 	if err != nil {
 		return fmt.Errorf("input %s: %w; describe it in a file and give that as --schema", name, err)
 	}
+	s.timestamp(&format, samples)
 	if err := s.add(name, format); err != nil {
 		return err
 	}
@@ -194,6 +197,93 @@ func (s *sources) guess(cmd *cobra.Command, name string) error {
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "%s has %s\n", sql.Quote(name), strings.Join(columns, ", "))
 	return nil
+}
+
+// discover guesses the format of samples. Lines between documents of JSON that are
+// none are left out and told: they will be rows of error_stream, and are no reason
+// to know nothing of the others.
+func (s *sources) discover(cmd *cobra.Command, file string, samples []string) (run.Format, error) {
+	if strings.TrimSpace(strings.Join(samples, "")) == "" {
+		return run.Format{}, fmt.Errorf("%s has no records to see its columns in", file)
+	}
+	format, err := discover.Schema(samples)
+	if err == nil {
+		return format, nil
+	}
+	var documents []string
+	first := 0
+	for i, sample := range samples {
+		if text := strings.TrimSpace(sample); text == "" || json.Valid([]byte(text)) {
+			documents = append(documents, sample)
+		} else if first == 0 {
+			first = i + 1
+		}
+	}
+	wrong := len(samples) - len(documents)
+	if wrong == 0 || wrong > len(documents) {
+		return format, err
+	}
+	if format, err = discover.Schema(documents); err != nil {
+		return format, err
+	}
+	more := ""
+	if wrong > 1 {
+		more = fmt.Sprintf(", and %d more", wrong-1)
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "%s: record %d%s: not JSON like the others, a row of error_stream\n", file, first, more)
+	return format, nil
+}
+
+// timestamp makes the column of --rowtime a TIMESTAMP if all samples have one in
+// it. Discovery never does, as the service's does not.
+func (s *sources) timestamp(format *run.Format, samples []string) {
+	name := timeName(*format, s.rowtime)
+	at := slices.IndexFunc(format.Columns, func(c run.SourceColumn) bool { return c.Name == name })
+	if at < 0 || format.Columns[at].Type.Kind != sql.KindVarchar {
+		return
+	}
+	refused := func(f run.Format) int {
+		p, err := run.NewParser(f)
+		if err != nil {
+			return len(samples) + 1
+		}
+		var columns []plan.ColumnInfo
+		for _, c := range f.Columns {
+			columns = append(columns, plan.ColumnInfo{Name: c.Name, Type: c.Type})
+		}
+		n := 0
+		rows := run.NewRows(columns)
+		for _, sample := range samples {
+			p.Parse(rows, sample, 0, nil, func(string, string, string) { n++ })
+		}
+		return n
+	}
+	timed := *format
+	timed.Columns = slices.Clone(format.Columns)
+	timed.Columns[at].Type = sql.Type{Kind: sql.KindTimestamp}
+	most := refused(*format)
+	if format.CSV && len(samples) > 1 {
+		most++ // the names in the first line
+	}
+	if refused(timed) <= most {
+		*format = timed
+	}
+}
+
+// timeName is the column that --rowtime names: by its name, or by that of the
+// member that it is read from.
+func timeName(format run.Format, rowtime string) string {
+	for _, c := range format.Columns {
+		if c.Name == rowtime {
+			return rowtime
+		}
+	}
+	for _, c := range format.Columns {
+		if c.Mapping == "$."+rowtime {
+			return c.Name
+		}
+	}
+	return rowtime
 }
 
 // compile plans a program file. Errors are shown with the lines they are in.
@@ -208,7 +298,11 @@ func (s *sources) compile(cmd *cobra.Command, path string) (*plan.Program, error
 	program, err := plan.Compile(raw, s.catalog, plan.Options{Extensions: s.extensions})
 	var wrong sql.Errors
 	if errors.As(err, &wrong) {
-		return nil, showErrors(cmd, path, raw, wrong)
+		err := showErrors(cmd, path, raw, wrong)
+		if len(s.names) == 0 && slices.ContainsFunc(wrong, func(e *sql.Error) bool { return strings.HasPrefix(e.Message, "there is no stream or table ") }) {
+			return nil, advise(err, "--input FILE, or --schema FILE, says what the program reads")
+		}
+		return nil, err
 	}
 	return program, err
 }
@@ -299,6 +393,10 @@ is as it was.`,
   millrace sql run per-minute.sql --input stream:trades --from 1h
   millrace sql run joined.sql --input ORDERS_001=stream:orders --input TRADES_001=stream:trades`,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(s.inputs) == 0 {
+				return errors.New("--input says where the records are: a file, - for standard input, or stream:NAME for a data stream")
+			}
+			s.rowtime = rowtime
 			streams := 0
 			for _, in := range s.inputs {
 				if _, file, ok := strings.Cut(in, "="); ok {
@@ -313,8 +411,9 @@ is as it was.`,
 				if err != nil {
 					return err
 				}
-				if len(s.files) == 0 {
-					return errors.New("--input says where the records are")
+				if os.Getenv("GOGC") == "" {
+					// What stays is little beside the rows that pass.
+					defer debug.SetGCPercent(debug.SetGCPercent(400))
 				}
 				return s.run(cmd, program, outputs, rowtime, l.limit)
 			}
@@ -344,7 +443,7 @@ is as it was.`,
 	s.register(cmd)
 	l.register(cmd)
 	cmd.Flags().StringSliceVar(&outputs, "output", nil, "print these streams only (default all that pumps write to and none reads, and error_stream)")
-	cmd.Flags().StringVar(&rowtime, "rowtime", "", "TIMESTAMP column, or BIGINT column of milliseconds, that is the time of a row")
+	cmd.Flags().StringVar(&rowtime, "rowtime", "", "TIMESTAMP column, or BIGINT column of milliseconds, that is the time of a row; a column of texts that are all timestamps is one")
 	return cmd
 }
 
@@ -368,7 +467,11 @@ func (s *sources) run(cmd *cobra.Command, program *plan.Program, outputs []strin
 		}
 		quoted, _ := json.Marshal(name)
 		head := append([]byte(`{"stream":`), quoted...)
+		var encoder *run.Encoder
 		if err := app.Tap(name, func(b *run.Batch) {
+			if encoder == nil {
+				encoder = run.NewEncoder(columns[:min(len(columns), len(b.Cols))], false)
+			}
 			for _, i := range b.Sel {
 				if limit > 0 && printed >= limit {
 					return
@@ -377,7 +480,7 @@ func (s *sources) run(cmd *cobra.Command, program *plan.Program, outputs []strin
 				line = append(line[:0], head...)
 				line = time.UnixMilli(b.Time[i]).UTC().AppendFormat(append(line, `,"rowtime":"`...), "2006-01-02T15:04:05.000Z")
 				line = append(line, `","row":`...)
-				line = run.AppendJSON(line, columns, b, i)
+				line = encoder.Append(line, b, i)
 				line = append(line, "}\n"...)
 				out.Write(line)
 			}
@@ -398,15 +501,12 @@ func (s *sources) run(cmd *cobra.Command, program *plan.Program, outputs []strin
 			continue
 		}
 		columns := append(slices.Clone(s.catalog.Sources[at].Columns), plan.HiddenColumns...)
-		column := -1
-		if rowtime != "" {
-			column = slices.IndexFunc(columns, func(c plan.ColumnInfo) bool { return c.Name == rowtime })
-			if column < 0 || columns[column].Type.Kind != sql.KindTimestamp && columns[column].Type.Kind != sql.KindBigint {
-				return fmt.Errorf("--rowtime: %s has no TIMESTAMP or BIGINT column %s", sql.Quote(name), sql.Quote(rowtime))
-			}
+		column, err := timeColumn(columns, name, timeName(s.formats[name], rowtime))
+		if err != nil {
+			return err
 		}
 		rows := run.NewRows(columns)
-		err := s.records(cmd, name, file, func(records []string) error {
+		err = s.records(cmd, name, file, func(records []string) error {
 			if rowtime == "" {
 				clock = time.Now()
 			}

@@ -41,14 +41,14 @@ func parseApplications(raw []byte, edit func(map[string]any)) ([]*application, e
 	var documents []json.RawMessage
 	if len(raw) > 0 && raw[0] == '[' {
 		if err := json.Unmarshal(raw, &documents); err != nil {
-			return nil, err
+			return nil, notADescription(err)
 		}
 	} else {
 		d := json.NewDecoder(bytes.NewReader(raw))
 		for d.More() {
 			var one json.RawMessage
 			if err := d.Decode(&one); err != nil {
-				return nil, err
+				return nil, notADescription(err)
 			}
 			documents = append(documents, one)
 		}
@@ -67,12 +67,16 @@ func parseApplications(raw []byte, edit func(map[string]any)) ([]*application, e
 	return all, nil
 }
 
+func notADescription(err error) error {
+	return fmt.Errorf("it is not JSON as `aws kinesisanalyticsv2 describe-application --output json` prints it: %w", err)
+}
+
 func parseApplication(raw []byte, edit func(map[string]any)) (*application, error) {
 	var outer map[string]any
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.UseNumber()
 	if err := d.Decode(&outer); err != nil {
-		return nil, fmt.Errorf("it is not JSON as `aws kinesisanalyticsv2 describe-application` prints it: %w", err)
+		return nil, notADescription(err)
 	}
 	detail, ok := outer["ApplicationDetail"].(map[string]any)
 	if !ok {

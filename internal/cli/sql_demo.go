@@ -242,6 +242,7 @@ func (d *demo) make(ctx context.Context) error {
 	for _, a := range d.apps {
 		fmt.Fprintf(d.cmd.ErrOrStderr(), "%-22s  %s\n", a.name, a.title)
 	}
+	fmt.Fprintf(d.cmd.ErrOrStderr(), "in another terminal, `millrace sql edit %s` changes a program while it runs\n", d.apps[min(1, len(d.apps)-1)].name)
 	return nil
 }
 

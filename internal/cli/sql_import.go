@@ -388,22 +388,31 @@ func (i *importer) resources(ctx context.Context, a *application) error {
 			if missing = client.IsCode(err, "ResourceNotFoundException"); !missing && err != nil {
 				return err
 			}
+			if missing {
+				i.remark("%s: there is no delivery stream %s, and the application waits for it; `millrace delivery create %s --bucket BUCKET --make-bucket` makes one", a.name(), name, name)
+			}
 		case app.Function:
 			name, _, _ = strings.Cut(name, ":")
 			_, err := i.cl.Send(ctx, "lambda", http.MethodGet, lambdaPath+"/"+url.PathEscape(name), nil, nil)
 			if missing = client.IsCode(err, "ResourceNotFoundException"); !missing && err != nil {
 				return err
 			}
-		}
-		if missing {
-			i.remark("%s: there is no %s; the application waits for it", a.name(), resourceName(r))
+			if missing {
+				i.remark("%s: there is no function %s, and the application waits for it; it is a folder %s with lambda_function.py, index.mjs or bootstrap among the server's functions", a.name(), name, name)
+			}
 		}
 	}
 	for _, r := range d.References {
-		_, err := i.cl.Send(ctx, "s3", http.MethodHead, "/"+url.PathEscape(r.Bucket)+"/"+escapeKey(r.Key), nil, nil)
-		if err != nil {
-			i.remark("%s: there is no object s3://%s/%s; the reference table %s is empty until it is there and the application is updated", a.name(), r.Bucket, r.Key, r.Table)
+		bucket := "/" + url.PathEscape(r.Bucket)
+		if _, err := i.cl.Send(ctx, "s3", http.MethodHead, bucket+"/"+escapeKey(r.Key), nil, nil); err == nil {
+			continue
 		}
+		_, err := i.cl.Send(ctx, "s3", http.MethodHead, bucket, nil, nil)
+		what, first := "object s3://"+r.Bucket+"/"+r.Key, ""
+		if err != nil {
+			what, first = "bucket "+r.Bucket, "`aws s3 mb s3://"+r.Bucket+"` makes it, "
+		}
+		i.remark("%s: there is no %s, and the application reads nothing before it has the table %s; %s`aws s3 cp FILE s3://%s/%s` brings the object", a.name(), what, r.Table, first, r.Bucket, r.Key)
 	}
 	return nil
 }

@@ -15,10 +15,12 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/term"
 
 	"github.com/millrace/millrace/internal/analytics/app"
 	"github.com/millrace/millrace/internal/analytics/plan"
 	"github.com/millrace/millrace/internal/api"
+	"github.com/millrace/millrace/internal/api/analyticscontrol"
 	"github.com/millrace/millrace/internal/api/kinesisanalytics"
 	"github.com/millrace/millrace/internal/api/kinesisanalyticsv2"
 	"github.com/millrace/millrace/internal/client"
@@ -117,13 +119,32 @@ func sqlListCommand() *cobra.Command {
 			type line struct {
 				Name, Status string
 				Version      int64
+				Problem      string `json:",omitempty"`
 			}
 			list := []line{}
 			rows := [][]string{{"NAME", "STATUS", "VERSION"}}
+			troubled := false
 			for _, a := range all {
-				l := line{api.Val(a.ApplicationName), string(api.Val(a.ApplicationStatus)), api.Val(a.ApplicationVersionId)}
+				l := line{Name: api.Val(a.ApplicationName), Status: string(api.Val(a.ApplicationStatus)), Version: api.Val(a.ApplicationVersionId)}
+				if l.Status == string(kinesisanalytics.ApplicationStatusRunning) {
+					how, err := applicationStatus(ctx, cl, l.Name)
+					if err != nil && !client.IsCode(err, "ResourceNotFoundException") { // deleted meanwhile
+						return err
+					}
+					if err == nil && how != nil {
+						l.Problem = api.Val(how.Problem)
+					}
+				}
 				list = append(list, l)
-				rows = append(rows, []string{l.Name, l.Status, strconv.FormatInt(l.Version, 10)})
+				row := []string{l.Name, l.Status, strconv.FormatInt(l.Version, 10)}
+				if l.Problem != "" {
+					row = append(row, oneLine(l.Problem))
+					troubled = true
+				}
+				rows = append(rows, row)
+			}
+			if troubled {
+				rows[0] = append(rows[0], "HELD UP BY")
 			}
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), list)
@@ -168,6 +189,11 @@ func sqlStatusCommand() *cobra.Command {
 				}
 				return "JSON"
 			}
+			how, err := applicationStatus(ctx, cl, args[0])
+			if err != nil {
+				return err
+			}
+			rows = append(rows, how.rows()...)
 			for _, in := range d.Inputs {
 				row := fmt.Sprintf("%s from %s, %s of %s", strings.Join(in.Streams, ", "), resourceName(in.Source), format(in.Format.CSV), counted(len(in.Format.Columns), "column"))
 				if in.Processor != nil {
@@ -202,6 +228,50 @@ func sqlStatusCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&code, "code", false, "print the program, and nothing else")
 	return cmd
 }
+
+// howItDoes is what a server tells of an application beyond the service's API.
+type howItDoes struct {
+	analyticscontrol.GetApplicationStatusOutput
+}
+
+// applicationStatus asks how an application does; nil if the server has no word
+// for it.
+func applicationStatus(ctx context.Context, cl *client.Client, name string) (*howItDoes, error) {
+	h := &howItDoes{}
+	err := cl.Call(ctx, analyticscontrol.OpGetApplicationStatus, &analyticscontrol.GetApplicationStatusInput{ApplicationName: &name}, &h.GetApplicationStatusOutput)
+	switch {
+	case client.IsCode(err, "UnknownOperationException"):
+		return nil, nil
+	case client.IsCode(err, "AccessDeniedException"):
+		return nil, nil // describing it is another permission
+	}
+	return h, applicationHint(err)
+}
+
+// rows are the lines of status.
+func (h *howItDoes) rows() [][]string {
+	if h == nil || api.Val(h.ApplicationStatus) != string(kinesisanalytics.ApplicationStatusRunning) {
+		return nil
+	}
+	problem := oneLine(api.Val(h.Problem))
+	count := fmt.Sprintf("%d in, %d out", api.Val(h.RowsIn), api.Val(h.RowsOut))
+	if ms := api.Val(h.MillisBehindLatest); ms > 0 {
+		count += ", " + (time.Duration(ms) * time.Millisecond).String() + " behind"
+	} else if problem == "" {
+		count += ", nothing left to read"
+	}
+	rows := [][]string{{"rows", count}}
+	switch {
+	case !api.Val(h.Runs) && problem != "":
+		rows = append(rows, []string{"ended", problem})
+	case problem != "":
+		rows = append(rows, []string{"held up", problem})
+	}
+	return rows
+}
+
+// oneLine is a text for a cell of a table.
+func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
 
 // logStream takes the ARN of a log stream apart.
 func logStream(arn string) (group, stream string) {
@@ -286,7 +356,7 @@ func sqlLogsCommand() *cobra.Command {
 				return err
 			}
 			if len(a.CloudWatchLoggingOptionDescriptions) == 0 {
-				return fmt.Errorf("%s does not log: it has no CloudWatch logging option", args[0])
+				return fmt.Errorf("%s does not log: it has no CloudWatch logging option; `millrace sql status %s` shows what holds it up", args[0], args[0])
 			}
 			group, _ := logStream(api.Val(a.CloudWatchLoggingOptionDescriptions[0].LogStreamARN))
 			return l.print(ctx, cl, cmd, group)
@@ -305,7 +375,7 @@ func sqlEditCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "edit APPLICATION", Short: "Change the program of an application, and say what goes on with its state",
 		Long: `Change the program of an application: by a file, or in the editor that VISUAL or
-EDITOR names. The program is checked before it is sent, and what is wrong is shown
+EDITOR names, or vi. The program is checked before it is sent, and what is wrong is shown
 with a caret. A running application goes on: pumps that mean the same as before
 keep their windows, others begin anew.`,
 		Example: `  millrace sql edit trades
@@ -334,6 +404,9 @@ keep their windows, others begin anew.`,
 				after.Code = string(raw)
 			}
 			if after.Code == before.Code {
+				if file == "" {
+					os.Remove(shown)
+				}
 				fmt.Fprintf(cmd.OutOrStdout(), "%s has this program already\n", args[0])
 				return nil
 			}
@@ -379,6 +452,9 @@ func edited(ctx context.Context, cmd *cobra.Command, d *app.Application) (code, 
 	editor := os.Getenv("VISUAL")
 	if editor == "" {
 		editor = os.Getenv("EDITOR")
+	}
+	if f, ok := cmd.InOrStdin().(*os.File); editor == "" && ok && term.IsTerminal(int(f.Fd())) {
+		editor, _ = exec.LookPath("vi")
 	}
 	if editor == "" {
 		return "", "", errors.New("neither VISUAL nor EDITOR names an editor; give the program with --file")
@@ -474,6 +550,9 @@ the application. Rows that go to delivery streams and functions are theirs.`,
 			}
 			if chosen == nil {
 				return fmt.Errorf("%s has no output to a data stream; `millrace sql status %s` shows what it has", args[0], args[0])
+			}
+			if status := *a.ApplicationStatus; !noFollow && status == kinesisanalytics.ApplicationStatusReady {
+				fmt.Fprintf(cmd.ErrOrStderr(), "%s is %s: `millrace sql start %s` runs it\n", args[0], status, args[0])
 			}
 			out := &lockedWriter{w: cmd.OutOrStdout()}
 			group, ctx := errgroup.WithContext(ctx)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -126,7 +127,7 @@ func (s *sources) runStreams(ctx context.Context, cmd *cobra.Command, l *live, p
 		}
 		inputs = append(inputs, at)
 		columns[at] = append(append([]plan.ColumnInfo{}, s.catalog.Sources[at].Columns...), plan.HiddenColumns...)
-		if timed[at], err = timeColumn(columns[at], name, rowtime); err != nil {
+		if timed[at], err = timeColumn(columns[at], name, timeName(s.formats[name], rowtime)); err != nil {
 			return err
 		}
 	}
@@ -257,7 +258,11 @@ func timeColumn(columns []plan.ColumnInfo, input, name string) (int, error) {
 			return i, nil
 		}
 	}
-	return 0, fmt.Errorf("--rowtime: %s has no TIMESTAMP or BIGINT column %s", sql.Quote(input), sql.Quote(name))
+	var have []string
+	for _, c := range columns[:len(columns)-len(plan.HiddenColumns)] {
+		have = append(have, sql.Quote(c.Name)+" "+c.Type.String())
+	}
+	return 0, fmt.Errorf("--rowtime: %s has no TIMESTAMP or BIGINT column %s; it has %s", sql.Quote(input), sql.Quote(name), strings.Join(have, ", "))
 }
 
 // shower shows the rows of a program: JSON lines, or a live table.
@@ -268,8 +273,11 @@ type shower struct {
 
 func (s *shower) full() bool { return s.limit > 0 && s.rows >= s.limit }
 
-// tableRows is how many of a stream's newest rows a live table has.
+// tableRows is how many of a stream's newest rows a live table has at most.
 const tableRows = 10
+
+// errorColumns are those of error_stream that a live table shows.
+var errorColumns = []string{"ERROR_NAME", "MESSAGE", "PUMP_NAME"}
 
 func (l *live) shown(cmd *cobra.Command, engine *run.Application, outputs []string) (*shower, error) {
 	out := &shower{limit: l.limit}
@@ -290,6 +298,10 @@ func (l *live) shown(cmd *cobra.Command, engine *run.Application, outputs []stri
 		}
 		one := &section{name: name, columns: []string{"ROWTIME"}}
 		for _, c := range columns {
+			// Of a row that failed a line has room for what and why.
+			if name == plan.ErrorStream && !slices.Contains(errorColumns, c.Name) {
+				continue
+			}
 			one.columns = append(one.columns, c.Name)
 		}
 		sections = append(sections, one)
@@ -327,12 +339,14 @@ func (l *live) shown(cmd *cobra.Command, engine *run.Application, outputs []stri
 	if table.terminal && !l.json {
 		out.flush = func() error {
 			var text []string
-			for _, s := range sections {
-				if s.count == 0 && s.name == plan.ErrorStream {
-					continue
-				}
+			shown := slices.DeleteFunc(slices.Clone(sections), func(s *section) bool { return s.count == 0 && s.name == plan.ErrorStream })
+			// Each has its share of the screen beside its head: a table that is cut lacks
+			// the newest rows of the last.
+			_, lines := table.size()
+			most := min(max((lines-1)/max(len(shown), 1)-3, 1), tableRows)
+			for _, s := range shown {
 				text = append(text, fmt.Sprintf("%s, %s", s.name, counted(s.count, "row")))
-				text = append(text, aligned(append([][]string{s.columns}, s.rows...))...)
+				text = append(text, aligned(append([][]string{s.columns}, s.rows[max(len(s.rows)-most, 0):]...))...)
 				text = append(text, "")
 			}
 			return table.draw(text)

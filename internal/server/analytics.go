@@ -6,6 +6,7 @@ import (
 	"github.com/millrace/millrace/internal/analytics"
 	"github.com/millrace/millrace/internal/analytics/host"
 	"github.com/millrace/millrace/internal/api"
+	"github.com/millrace/millrace/internal/api/analyticscontrol"
 	"github.com/millrace/millrace/internal/api/kinesisanalytics"
 	"github.com/millrace/millrace/internal/api/kinesisanalyticsv2"
 	"github.com/millrace/millrace/internal/objects"
@@ -62,6 +63,7 @@ func (s *Server) openAnalytics(ctx context.Context) error {
 	access := applicationAccess{s.analytics}
 	s.mux.Register(kinesisanalytics.Service, access, kinesisanalytics.Bind(analytics.V1{Service: s.analytics}))
 	s.mux.Register(kinesisanalyticsv2.Service, access, kinesisanalyticsv2.Bind(analytics.V2{Service: s.analytics}))
+	s.mux.Register(analyticscontrol.Service, access, analyticscontrol.Bind(analytics.Control{Service: s.analytics}))
 	return nil
 }
 

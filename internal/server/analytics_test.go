@@ -51,6 +51,7 @@ func startAnalytics(t *testing.T, change func(*config.Config)) *analyticsRig {
 var targets = map[string][2]string{
 	"v1":       {"KinesisAnalytics_20150814", "kinesisanalytics"},
 	"v2":       {"KinesisAnalytics_20180523", "kinesisanalytics"},
+	"control":  {"MillraceAnalytics_20260101", "kinesisanalytics"},
 	"kinesis":  {"Kinesis_20131202", "kinesis"},
 	"firehose": {"Firehose_20150804", "firehose"},
 	"logs":     {"Logs_20140328", "logs"},
@@ -523,6 +524,12 @@ func TestApplicationsSayWhatTheyLack(t *testing.T) {
 		return strings.TrimSpace(text)
 	}
 	r.until(`[{"account":"000000000000","region":"us-east-1","name":"a","status":"RUNNING","version":1,"runs":true,"problem":"ResourceNotFoundException: Stream in under account 000000000000 not found.","millisBehindLatest":0,"rowsIn":0,"rowsOut":0}]`, overview)
+	if status := r.must("control", "GetApplicationStatus", `{"ApplicationName":"a"}`); status != `{"ApplicationStatus":"RUNNING","ApplicationVersionId":1,"Runs":true,"Problem":"ResourceNotFoundException: Stream in under account 000000000000 not found.","MillisBehindLatest":0,"RowsIn":0,"RowsOut":0}` {
+		t.Errorf("status: %s", status)
+	}
+	if code, reply := r.try("control", "GetApplicationStatus", `{"ApplicationName":"b"}`); code != 400 || !strings.Contains(reply, `"__type":"ResourceNotFoundException"`) {
+		t.Errorf("status of none: %d %s", code, reply)
+	}
 	if _, text := get(t, "http://"+r.s.AdminAddress()+"/health/ready"); !strings.HasPrefix(text, "ready, but 1 of the SQL applications are held up") {
 		t.Errorf("ready: %s", text)
 	}
