@@ -13,7 +13,7 @@ import (
 )
 
 // define makes of a record what a host needs. It fails only for a record that
-// rules.go would refuse.
+// rules.go would refuse; what it returns then can be told of and not be run.
 func (s *Service) define(r *record, n applicationName) (*app.Application, error) {
 	a := &app.Application{
 		ID: r.ID, ARN: n.arn(), Account: n.account, Region: n.region, Name: n.name,
@@ -25,11 +25,14 @@ func (s *Service) define(r *record, n applicationName) (*app.Application, error)
 		}
 		return r.Role
 	}
+	for _, l := range r.Logging {
+		a.Logging = append(a.Logging, app.LogStream{ID: l.ID, ARN: api.Val(l.Config.LogStreamARN), Role: role(l.Config.RoleARN)})
+	}
 	for _, in := range r.Inputs {
 		c := in.Config
 		format, err := formatOf(c.InputSchema)
 		if err != nil {
-			return nil, fmt.Errorf("input %s: %w", in.ID, err)
+			return a, fmt.Errorf("input %s: %w", in.ID, err)
 		}
 		input := app.Input{ID: in.ID, Format: format, Start: app.Position{At: time.UnixMilli(in.PositionAt).UTC()}}
 		switch in.Position {
@@ -55,7 +58,7 @@ func (s *Service) define(r *record, n applicationName) (*app.Application, error)
 		c := ref.Config
 		format, err := formatOf(c.ReferenceSchema)
 		if err != nil {
-			return nil, fmt.Errorf("reference data source %s: %w", ref.ID, err)
+			return a, fmt.Errorf("reference data source %s: %w", ref.ID, err)
 		}
 		reference := app.Reference{ID: ref.ID, Table: api.Val(c.TableName), Format: format, Loaded: ref.Loaded}
 		if o := c.S3ReferenceDataSource; o != nil {
@@ -79,9 +82,6 @@ func (s *Service) define(r *record, n applicationName) (*app.Application, error)
 			output.CSV = api.Val(c.DestinationSchema.RecordFormatType) == kinesisanalytics.RecordFormatTypeCsv
 		}
 		a.Outputs = append(a.Outputs, output)
-	}
-	for _, l := range r.Logging {
-		a.Logging = append(a.Logging, app.LogStream{ID: l.ID, ARN: api.Val(l.Config.LogStreamARN), Role: role(l.Config.RoleARN)})
 	}
 	return a, nil
 }

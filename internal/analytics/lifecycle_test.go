@@ -142,6 +142,37 @@ func TestAHostThatFailsIsAskedAgain(t *testing.T) {
 	}
 }
 
+// A program that has lost what it reads runs and says so: a state that never ends
+// would bar the change that mends it.
+func TestAProgramThatHasLostItsTableIsHeld(t *testing.T) {
+	r := newRig(t, nil)
+	join := replaced(t, createV2, `FROM \"SOURCE_SQL_STREAM_001\"`, `FROM \"SOURCE_SQL_STREAM_001\" AS s JOIN \"COMPANIES\" AS c ON s.\"ticker\" = c.\"ticker\"`, `SELECT STREAM \"ticker\", `, `SELECT STREAM s.\"ticker\", `)
+	r.must("v2", "CreateApplication", join)
+	r.must("v2", "StartApplication", `{"ApplicationName": "a"}`)
+	r.settle()
+	r.host.calls()
+	told := func(want string) {
+		t.Helper()
+		if got := r.host.calls(); !strings.HasPrefix(got, want) {
+			t.Errorf("the host was told %q, want %q", got, want)
+		}
+		if got := r.get("a").record.Status; got != running {
+			t.Errorf("state %s", got)
+		}
+	}
+	r.must("v2", "DeleteApplicationReferenceDataSource", `{"ApplicationName": "a", "CurrentApplicationVersionId": 1, "ReferenceId": "1.1"}`)
+	r.settle()
+	const lost = "hold (line 1, column "
+	told(lost)
+	r.settle()
+	told("")
+	r.restart()
+	told(lost)
+	r.must("v1", "AddApplicationReferenceDataSource", `{"ApplicationName": "a", "CurrentApplicationVersionId": 2, "ReferenceDataSource": `+referenceV1+`}`)
+	r.settle()
+	told("update run 1 version 3")
+}
+
 func TestRunFinishesChanges(t *testing.T) {
 	r := newRig(t, func(o *Options) { o.Now = nil })
 	done := make(chan error, 1)

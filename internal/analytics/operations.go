@@ -230,7 +230,17 @@ func (s *Service) deleteOutput(ctx context.Context, call *api.Call, name *string
 
 func (s *Service) addReference(ctx context.Context, call *api.Call, name *string, g guard, ref *kinesisanalytics.ReferenceDataSource) (*application, error) {
 	return s.configure(ctx, call, name, g, codeStays, func(next *record) error {
+		n := applicationName{call.Account, call.Region, api.Val(name)}
+		whole := s.checkCode(next, n) == nil
 		next.References = append(next.References, referenceRecord{newID(next, 1), *ref, next.Version})
+		if s.checkConfiguration(next) != nil {
+			return nil // which configure says
+		}
+		// A table is what some programs wait for. One that breaks a program has a name
+		// that is taken; the operation has no error of its own for that.
+		if err := s.checkCode(next, n); whole && err != nil {
+			return invalid("The program cannot have the reference table %s: %s", api.Val(ref.TableName), problems(err))
+		}
 		return nil
 	})
 }

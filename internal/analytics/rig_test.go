@@ -63,9 +63,12 @@ func (h *host) told(what, id string, a *app.Application) error {
 
 func (h *host) Start(_ context.Context, a *app.Application) error  { return h.told("start", a.ID, a) }
 func (h *host) Update(_ context.Context, a *app.Application) error { return h.told("update", a.ID, a) }
-func (h *host) Stop(_ context.Context, id string) error            { return h.told("stop", id, nil) }
-func (h *host) Remove(_ context.Context, id string) error          { return h.told("remove", id, nil) }
-func (h *host) Status(string) app.Status                           { return app.Status{} }
+func (h *host) Hold(_ context.Context, a *app.Application, reason error) error {
+	return h.told("hold ("+reason.Error()+")", a.ID, a)
+}
+func (h *host) Stop(_ context.Context, id string) error   { return h.told("stop", id, nil) }
+func (h *host) Remove(_ context.Context, id string) error { return h.told("remove", id, nil) }
+func (h *host) Status(string) app.Status                  { return app.Status{} }
 
 // calls are those since the last time it was asked.
 func (h *host) calls() string {

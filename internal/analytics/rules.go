@@ -210,7 +210,16 @@ func codeError(err error) error {
 	return &kinesisanalytics.CodeValidationException{Message: problems(err)}
 }
 
+// problems are the words of an error that came of a definition.
 func problems(err error) string {
+	var code *kinesisanalytics.CodeValidationException
+	if errors.As(err, &code) {
+		return code.Message
+	}
+	var argument *kinesisanalytics.InvalidArgumentException
+	if errors.As(err, &argument) {
+		return argument.Message
+	}
 	var all sql.Errors
 	if errors.As(err, &all) && len(all) > maxProblems {
 		err = all[:maxProblems]

@@ -2,6 +2,7 @@ package analytics
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -73,16 +74,24 @@ func (s *Service) reconcile(ctx context.Context, id string) error {
 		return nil
 	}
 	var err error
-	switch definition, broken := s.define(&a.record, a.applicationName); {
-	case want == told{}:
+	if (want == told{}) {
 		err = s.host.Stop(ctx, id)
-	case broken != nil:
-		// It was checked when it was stored.
-		err = broken
-	case e.told.run == want.run:
-		err = s.host.Update(ctx, definition)
-	default:
-		err = s.host.Start(ctx, definition)
+	} else {
+		definition, broken := s.define(&a.record, a.applicationName)
+		if broken == nil {
+			_, broken = definition.Compile()
+		}
+		switch {
+		case broken != nil:
+			// It was checked when it was stored, but may have lost a table since, or the
+			// right to extensions. As in the service it runs, processes nothing, and says
+			// why: a change that can never be finished would bar the one that mends it.
+			err = s.host.Hold(ctx, definition, errors.New(problems(broken)))
+		case e.told.run == want.run:
+			err = s.host.Update(ctx, definition)
+		default:
+			err = s.host.Start(ctx, definition)
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("bring application %s into line: %w", a.name, err)

@@ -394,6 +394,21 @@ def lambda_handler(event, context):
 	r.put("in", `{"k":"z","v":5}`)
 	r.until("LOW,1,lower\nz,4,\nz,5,found\n", lines)
 
+	// Without its table the program is held, and goes on where it was when the table
+	// is back.
+	r.must("v2", "DeleteApplicationReferenceDataSource", fmt.Sprintf(`{"ApplicationName":"a","CurrentApplicationVersionId":2,"ReferenceId":%q}`, id))
+	r.wait("a", "RUNNING")
+	r.put("in", `{"k":"z","v":6}`)
+	if status := r.must("control", "GetApplicationStatus", `{"ApplicationName":"a"}`); !strings.Contains(status, `"Runs":false,"Problem":"the program cannot be run: line 1, column `) {
+		t.Errorf("without its table: %s", status)
+	}
+	_, table, _ := strings.Cut(body, `"ReferenceDataSources":[`)
+	table, _, _ = strings.Cut(table, `],
+		"Outputs"`)
+	r.must("v2", "AddApplicationReferenceDataSource", `{"ApplicationName":"a","CurrentApplicationVersionId":3,"ReferenceDataSource":`+table+`}`)
+	r.wait("a", "RUNNING")
+	r.until("LOW,1,lower\nz,4,\nz,5,found\nz,6,found\n", lines)
+
 	// What the function makes of a sample is what the schema is discovered from.
 	reply := r.must("v2", "DiscoverInputSchema", fmt.Sprintf(`{"ServiceExecutionRole":%q,"ResourceARN":%q,"InputProcessingConfiguration":{"InputLambdaProcessor":{"ResourceARN":%q}}}`, roleARN, inARN, upper))
 	if !strings.Contains(reply, `"RawInputRecords":["{\"k\":\"`) || !strings.Contains(reply, `LOW`) || strings.Count(reply, "fail") != 1 {
