@@ -138,19 +138,23 @@ func (a *application) detailV2() *kinesisanalyticsv2.ApplicationDetail {
 		ApplicationName: &a.name, ApplicationDescription: r.Description, ApplicationARN: api.Ptr(a.arn()),
 		RuntimeEnvironment: api.Ptr(kinesisanalyticsv2.RuntimeEnvironmentSql1_0), ApplicationStatus: api.Ptr(kinesisanalyticsv2.ApplicationStatus(r.Status)),
 		ApplicationVersionId: &r.Version, CreateTimestamp: stamp(r.CreatedAt), LastUpdateTimestamp: stamp(r.UpdatedAt),
-		ConditionalToken: api.Ptr(r.token()),
-		ApplicationConfigurationDescription: &kinesisanalyticsv2.ApplicationConfigurationDescription{
-			SqlApplicationConfigurationDescription: &kinesisanalyticsv2.SqlApplicationConfigurationDescription{
-				InputDescriptions:               reshapeAll[kinesisanalyticsv2.InputDescription](d.inputs(r.Inputs)),
-				OutputDescriptions:              reshapeAll[kinesisanalyticsv2.OutputDescription](d.outputs(r.Outputs)),
-				ReferenceDataSourceDescriptions: reshapeAll[kinesisanalyticsv2.ReferenceDataSourceDescription](d.references(r.References)),
-			},
-			ApplicationCodeConfigurationDescription: &kinesisanalyticsv2.ApplicationCodeConfigurationDescription{
-				CodeContentType:        api.Ptr(kinesisanalyticsv2.CodeContentTypePlaintext),
-				CodeContentDescription: &kinesisanalyticsv2.CodeContentDescription{TextContent: r.Code},
-			},
-		},
+		ConditionalToken:                    api.Ptr(r.token()),
 		CloudWatchLoggingOptionDescriptions: reshapeAll[kinesisanalyticsv2.CloudWatchLoggingOptionDescription](d.logging(r.Logging)),
+	}
+	// What an application was not given is not there, as in the service: tools that
+	// plan changes take an empty description for one that is to be removed.
+	var config kinesisanalyticsv2.ApplicationConfigurationDescription
+	if len(r.Inputs)+len(r.Outputs)+len(r.References) > 0 {
+		config.SqlApplicationConfigurationDescription = a.sqlV2()
+	}
+	if r.Code != nil {
+		config.ApplicationCodeConfigurationDescription = &kinesisanalyticsv2.ApplicationCodeConfigurationDescription{
+			CodeContentType:        api.Ptr(kinesisanalyticsv2.CodeContentTypePlaintext),
+			CodeContentDescription: &kinesisanalyticsv2.CodeContentDescription{TextContent: r.Code},
+		}
+	}
+	if config.SqlApplicationConfigurationDescription != nil || config.ApplicationCodeConfigurationDescription != nil {
+		detail.ApplicationConfigurationDescription = &config
 	}
 	if r.Role != "" {
 		detail.ServiceExecutionRole = &r.Role
@@ -159,6 +163,16 @@ func (a *application) detailV2() *kinesisanalyticsv2.ApplicationDetail {
 		detail.ApplicationMode = api.Ptr(kinesisanalyticsv2.ApplicationModeStreaming)
 	}
 	return detail
+}
+
+// sqlV2 is what an application reads and writes, as version 2 shows it.
+func (a *application) sqlV2() *kinesisanalyticsv2.SqlApplicationConfigurationDescription {
+	var d describer
+	return &kinesisanalyticsv2.SqlApplicationConfigurationDescription{
+		InputDescriptions:               reshapeAll[kinesisanalyticsv2.InputDescription](d.inputs(a.record.Inputs)),
+		OutputDescriptions:              reshapeAll[kinesisanalyticsv2.OutputDescription](d.outputs(a.record.Outputs)),
+		ReferenceDataSourceDescriptions: reshapeAll[kinesisanalyticsv2.ReferenceDataSourceDescription](d.references(a.record.References)),
+	}
 }
 
 // summaryV1 is an application in lists and in the answer to its making.

@@ -43,6 +43,32 @@ func TestDescriptions(t *testing.T) {
 	}
 }
 
+// What an application was not given is absent: it is no empty description.
+func TestWhatIsNotThereIsNotDescribed(t *testing.T) {
+	const bare = `{"ApplicationName": "a", "RuntimeEnvironment": "SQL-1_0", "ServiceExecutionRole": "arn:aws:iam::123456789012:role/sql"`
+	for create, want := range map[string]string{
+		bare + `}`: "",
+		bare + `, "ApplicationConfiguration": {"ApplicationCodeConfiguration": {"CodeContentType": "PLAINTEXT"}, "SqlApplicationConfiguration": {}}}`:                              "",
+		bare + `, "ApplicationConfiguration": {"ApplicationCodeConfiguration": {"CodeContentType": "PLAINTEXT", "CodeContent": {"TextContent": "CREATE STREAM S (A INTEGER);"}}}}`: "code",
+		bare + `, "ApplicationConfiguration": {"SqlApplicationConfiguration": {"Inputs": [` + inputV2 + `]}}}`:                                                                     "sql",
+	} {
+		r := newRig(t, nil)
+		r.must("v2", "CreateApplication", create)
+		got := ""
+		if c := r.get("a").detailV2().ApplicationConfigurationDescription; c != nil {
+			if c.ApplicationCodeConfigurationDescription != nil {
+				got += "code"
+			}
+			if c.SqlApplicationConfigurationDescription != nil {
+				got += "sql"
+			}
+		}
+		if got != want {
+			t.Errorf("%s: described %q, want %q", create, got, want)
+		}
+	}
+}
+
 // Answers to changes through version 2 show what is there then.
 func TestAnswersOfVersion2(t *testing.T) {
 	r := newRig(t, nil)

@@ -174,7 +174,7 @@ func (v V2) AddApplicationInput(ctx context.Context, call *api.Call, in *kinesis
 	d := a.detailV2()
 	return &kinesisanalyticsv2.AddApplicationInputOutput{
 		ApplicationARN: d.ApplicationARN, ApplicationVersionId: d.ApplicationVersionId,
-		InputDescriptions: d.ApplicationConfigurationDescription.SqlApplicationConfigurationDescription.InputDescriptions,
+		InputDescriptions: a.sqlV2().InputDescriptions,
 	}, nil
 }
 
@@ -213,7 +213,7 @@ func (v V2) AddApplicationOutput(ctx context.Context, call *api.Call, in *kinesi
 	d := a.detailV2()
 	return &kinesisanalyticsv2.AddApplicationOutputOutput{
 		ApplicationARN: d.ApplicationARN, ApplicationVersionId: d.ApplicationVersionId,
-		OutputDescriptions: d.ApplicationConfigurationDescription.SqlApplicationConfigurationDescription.OutputDescriptions,
+		OutputDescriptions: a.sqlV2().OutputDescriptions,
 	}, nil
 }
 
@@ -235,7 +235,7 @@ func (v V2) AddApplicationReferenceDataSource(ctx context.Context, call *api.Cal
 	d := a.detailV2()
 	return &kinesisanalyticsv2.AddApplicationReferenceDataSourceOutput{
 		ApplicationARN: d.ApplicationARN, ApplicationVersionId: d.ApplicationVersionId,
-		ReferenceDataSourceDescriptions: d.ApplicationConfigurationDescription.SqlApplicationConfigurationDescription.ReferenceDataSourceDescriptions,
+		ReferenceDataSourceDescriptions: a.sqlV2().ReferenceDataSourceDescriptions,
 	}, nil
 }
 
