@@ -49,19 +49,22 @@ type application struct {
 	inputs  []*input
 	outputs []*output
 	chunks  chan *chunk
-	held    chan struct{} // a token for each page that is being read or parsed
 
 	// The loop's own.
 	places  map[string]inputPlaces
 	last    int64  // the newest instant, in milliseconds since 1970
 	steps   uint64 // that have begun
+	made    uint64 // rows for outputs
 	changed bool   // since the last checkpoint
 	saving  *saving
+	mark    mark     // of the last valid checkpoint
+	unsaved bool     // the last attempt at one failed
 	journal *journal // nil if rows may come twice
 	repeats []step   // to be done again
 	epoch   uint64
 
-	clock atomic.Int64 // the instant of the step, in milliseconds since 1970
+	clock  atomic.Int64 // the instant of the step, in milliseconds since 1970
+	behind bool         // the machine's clock is behind last
 
 	mu       sync.Mutex
 	problems map[string]string // by what has them
@@ -79,17 +82,19 @@ type telling struct {
 	at   time.Time
 }
 
-// open brings an application to its checkpoint.
-func (h *Host) open(a *app.Application, program *plan.Program) (*application, error) {
+// open brings an application to its checkpoint. A mistake in the engine is an error
+// as in guard.
+func (h *Host) open(a *app.Application, program *plan.Program) (_ *application, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			h.o.Logger.Error("application met a mistake of the engine", "application", a.Name, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			err = fmt.Errorf("application %s cannot go on: an internal error: %v", a.Name, p)
+		}
+	}()
 	m := h.o.Metrics
 	r := &application{h: h, a: a, series: m.Series(a.Account, a.Region, a.Name, "", ""), done: make(chan struct{}),
-		chunks: make(chan *chunk, chunkQueue), held: make(chan struct{}, atOnce()), changed: true,
+		chunks: make(chan *chunk, chunkQueue), changed: true,
 		places: map[string]inputPlaces{}, problems: map[string]string{}, told: map[string]telling{}}
-	p, snapshot, ok, err := h.load(a.ID)
-	damaged := errors.Is(err, errDamaged)
-	if err != nil && !damaged {
-		return nil, err
-	}
 	r.ctx, r.cancel = context.WithCancel(h.ctx)
 	r.sending, r.endSending = context.WithCancel(context.WithoutCancel(h.ctx))
 	ready := false
@@ -101,28 +106,22 @@ func (h *Host) open(a *app.Application, program *plan.Program) (*application, er
 	}()
 	// Time in the program stands still in a step, so that a step can be repeated.
 	r.clock.Store(h.o.Now().UnixMilli())
-	o := run.Options{Now: func() time.Time { return time.UnixMilli(r.clock.Load()) }, Seed: rand.Uint64(), Workers: h.o.Workers, MemoryLimit: h.o.MemoryLimit}
-	r.engine = run.New(program, o)
-	// A run goes on where it was. A new one begins where its inputs say, and takes
-	// the state of the one before along if that is where they begin.
-	if ok && r.resumes(p) {
-		switch _, err := r.engine.Restore(snapshot); {
-		case errors.Is(err, run.ErrSnapshot):
-			ok, damaged = false, true
-			r.engine = run.New(program, o)
-		case err != nil:
-			return nil, fmt.Errorf("application %s: %w", a.Name, err)
-		}
+	p, ok, damaged, err := r.restore(program)
+	if err != nil {
+		return nil, fmt.Errorf("application %s: %w", a.Name, err)
 	}
 	var before *chain
-	if ok && p.Journal != nil && r.resumes(p) {
-		before = p.Journal
+	if ok {
+		before, r.last = p.Journal, p.Now
 	}
 	if damaged {
 		// What it held is made again from the records that are still there.
-		r.problem("state", "", "CheckpointError", "the application's checkpoint is damaged: it begins anew")
+		how := "it begins anew"
+		if ok {
+			how = "it goes on from the one before"
+		}
+		r.problem("state", "", "CheckpointError", "the application's checkpoint is damaged: "+how)
 		r.problem("state", "", "", "")
-		h.setAside(a.ID)
 	}
 	for _, spec := range a.Inputs {
 		in, err := r.newInput(spec)
@@ -131,8 +130,8 @@ func (h *Host) open(a *app.Application, program *plan.Program) (*application, er
 		}
 		in.from = startOf(spec.Start, damaged)
 		if before, has := p.Inputs[spec.ID]; ok && has && (p.Run == a.Run || spec.Start.Start == app.LastStopped) {
-			in.from, in.known = before.From, before
-			before.Shards = maps.Clone(before.Shards)
+			in.from = before.From
+			in.knows(before)
 			r.places[spec.ID] = before
 		}
 		r.inputs = append(r.inputs, in)
@@ -153,6 +152,36 @@ func (h *Host) open(a *app.Application, program *plan.Program) (*application, er
 	}
 	ready = true
 	return r, nil
+}
+
+// restore makes the engine and brings it to the newest checkpoint that can be used:
+// ok is false if there is none. A run goes on where it was. A new one begins where
+// its inputs say, and takes the state of the one before along if that is where they
+// begin.
+func (r *application) restore(program *plan.Program) (p places, ok, damaged bool, err error) {
+	o := run.Options{Now: func() time.Time { return time.UnixMilli(r.clock.Load()) }, Seed: rand.Uint64(), Workers: r.h.o.Workers, MemoryLimit: r.h.o.MemoryLimit}
+	r.engine = run.New(program, o)
+	for _, suffix := range []string{"", previousSuffix} {
+		name := fileName(r.a.ID) + suffix
+		p, snapshot, ok, err := r.h.load(name)
+		switch {
+		case err == nil && !ok:
+			continue
+		case err == nil && !r.resumes(p):
+			return places{}, false, damaged, nil
+		case err == nil:
+			if _, err = r.engine.Restore(snapshot); err == nil {
+				return p, true, damaged, nil
+			}
+			r.engine = run.New(program, o)
+		}
+		if !errors.Is(err, errDamaged) && !errors.Is(err, run.ErrSnapshot) {
+			return places{}, false, damaged, err
+		}
+		damaged = true
+		r.h.setAside(name)
+	}
+	return places{}, false, damaged, nil
 }
 
 // resumes reports whether the application takes along the state of a checkpoint.
@@ -293,9 +322,15 @@ func (r *application) run() {
 		case <-r.sending.Done():
 		}
 	})
-	group.Go(r.measure)
+	group.Go(func() {
+		defer r.guard()
+		r.measure()
+	})
 	for _, o := range r.outputs {
-		group.Go(func() { r.deliver(o) })
+		group.Go(func() {
+			defer r.guard()
+			r.deliver(o)
+		})
 	}
 	if !r.references() {
 		return
@@ -323,10 +358,19 @@ func (r *application) loop(group *sync.WaitGroup) {
 			saved = r.saving.done
 		}
 		ok := true
+		chunks, ticks := r.chunks, idle.C
+		if n := r.ahead(); n >= 0.5 && r.saving == nil && !r.unsaved {
+			if !r.checkpoint(group) {
+				return
+			}
+			continue
+		} else if n >= 1 {
+			chunks, ticks = nil, nil
+		}
 		select {
-		case c := <-r.chunks:
+		case c := <-chunks:
 			ok = r.insert(c)
-		case <-idle.C:
+		case <-ticks:
 			ok = r.advance()
 		case <-due.C:
 			// One that waits for its rows to be delivered is the next one, too.
@@ -343,6 +387,23 @@ func (r *application) loop(group *sync.WaitGroup) {
 			return
 		}
 	}
+}
+
+// What an application does beyond its last valid checkpoint, it does again after a
+// crash: how much that can be is bounded, and with it the journal.
+var (
+	aheadSteps uint64 = 1 << 18
+	aheadRows  uint64 = 4 << 20
+)
+
+// ahead is how far the program is beyond its last valid checkpoint, as a part of
+// what it may be. At a half a checkpoint is due; at the whole the program waits for
+// it, and so for the outputs that do not take their rows.
+func (r *application) ahead() float64 {
+	if r.journal == nil {
+		return 0
+	}
+	return max(float64(r.steps-r.mark.step)/float64(aheadSteps), float64(r.made-r.mark.made)/float64(aheadRows))
 }
 
 // finish ends an application behind a last checkpoint, if its rows can be
@@ -362,9 +423,22 @@ func (r *application) finish(group *sync.WaitGroup) {
 	}
 }
 
-// now is the application's clock, which never goes back.
+// clockBack is how far the machine's clock may go back before the status says so.
+const clockBack = 10 * time.Second
+
+// now is the application's clock, which never goes back, also not from one start to
+// the next.
 func (r *application) now() int64 {
-	r.last = max(r.last, r.h.o.Now().UnixMilli())
+	now := r.h.o.Now().UnixMilli()
+	if behind := r.last-now > clockBack.Milliseconds(); behind != r.behind {
+		r.behind = behind
+		text := ""
+		if behind {
+			text = "the machine's clock has gone back: ROWTIME stands still until it is " + time.UnixMilli(r.last).UTC().Format(time.RFC3339) + " again"
+		}
+		r.problem("clock", "", "ClockError", text)
+	}
+	r.last = max(r.last, now)
 	return r.last
 }
 

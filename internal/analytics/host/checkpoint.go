@@ -44,6 +44,8 @@ type places struct {
 	Inputs map[string]inputPlaces `json:"inputs"`
 	// Journal is where the steps are that came next; nil if there is none.
 	Journal *chain `json:"journal,omitempty"`
+	// Now is the instant of the newest step, in milliseconds since 1970.
+	Now int64 `json:"now,omitempty"`
 }
 
 type inputPlaces struct {
@@ -58,8 +60,9 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 func fileName(id string) string { return hex.EncodeToString([]byte(id)) + ".checkpoint" }
 
 const (
-	newSuffix     = ".new"
-	damagedSuffix = ".damaged"
+	newSuffix      = ".new"
+	previousSuffix = ".previous"
+	damagedSuffix  = ".damaged"
 )
 
 // saving is a checkpoint that is not valid yet.
@@ -67,7 +70,14 @@ type saving struct {
 	done  chan error // gets one result
 	bytes int64
 	began time.Time
-	file  uint64 // of the journal behind it
+	mark
+}
+
+// mark is where a checkpoint stands.
+type mark struct {
+	file uint64 // the first of the journal behind it
+	step uint64 // steps before it
+	made uint64 // rows made before it
 }
 
 // checkpoint begins a checkpoint of this moment: it writes the state beside the
@@ -86,10 +96,11 @@ func (r *application) checkpoint(group *sync.WaitGroup) bool {
 	}
 	r.changed = false
 	s := &saving{done: make(chan error, 1), began: time.Now()}
-	p := places{Run: r.a.Run, Inputs: r.places}
+	s.step, s.made = r.steps, r.made
+	p := places{Run: r.a.Run, Inputs: r.places, Now: r.last}
 	if r.journal != nil {
 		s.file = r.journal.rotate()
-		p.Journal = &chain{Epoch: r.epoch, File: s.file, Step: r.steps, At: r.h.o.Now().UnixMilli()}
+		p.Journal = &chain{Epoch: r.epoch, File: s.file, Step: r.steps, At: r.h.o.Now().UnixMilli(), Before: r.mark.file}
 	}
 	r.saving = s
 	head, err := json.Marshal(p)
@@ -102,12 +113,14 @@ func (r *application) checkpoint(group *sync.WaitGroup) bool {
 	if r.engine.Memory() <= freezeBytes {
 		frozen := r.engine.Freeze()
 		group.Go(func() {
-			w, err := r.h.write(r.a.ID, head, func(w io.Writer) error { _, err := frozen.WriteTo(w); return err })
-			if err == nil {
+			err := errUnfinished
+			defer func() { s.done <- err }()
+			defer r.guard()
+			var w *writing
+			if w, err = r.h.write(r.a.ID, head, func(w io.Writer) error { _, err := frozen.WriteTo(w); return err }); err == nil {
 				s.bytes = w.at
 				err = r.h.complete(r.a.ID, w, b, r.sending.Done())
 			}
-			s.done <- err
 		})
 		return true
 	}
@@ -127,7 +140,7 @@ const freezeBytes = 256 << 20
 // checkpointed ends a checkpoint.
 func (r *application) checkpointed(err error) {
 	s := r.saving
-	r.saving = nil
+	r.saving, r.unsaved = nil, err != nil
 	if err != nil {
 		r.changed = true
 		r.series.Add(CheckpointSuccess, 0)
@@ -138,17 +151,24 @@ func (r *application) checkpointed(err error) {
 	}
 	r.problem("checkpoint", "", "", "")
 	if r.journal != nil {
-		if err := removeJournals(r.h.o.Files, fileName(r.a.ID), func(n uint64) bool { return n >= s.file }); err != nil {
+		// The steps behind the checkpoint before stay with it.
+		r.journal.forget(r.mark.file)
+		if err := removeJournals(r.h.o.Files, fileName(r.a.ID), func(n uint64) bool { return n >= r.mark.file }); err != nil {
 			r.h.o.Logger.Warn("a journal stays behind its checkpoint", "application", r.a.Name, "error", err)
 		}
 	}
+	r.mark = s.mark
 	r.series.Add(CheckpointSuccess, 1)
 	r.series.Add(CheckpointBytes, float64(s.bytes))
 	r.series.Add(CheckpointDuration, float64(time.Since(s.began).Microseconds())/1000)
 }
 
-// errLost says that rows before a checkpoint could not be delivered in time.
-var errLost = errors.New("rows were not delivered before the end")
+var (
+	// errLost says that rows before a checkpoint could not be delivered in time.
+	errLost = errors.New("rows were not delivered before the end")
+	// errUnfinished is what remains of a checkpoint whose writing broke off.
+	errUnfinished = errors.New("the checkpoint was not finished")
+)
 
 // writing is a checkpoint file that grows.
 type writing struct {
@@ -233,7 +253,8 @@ func (h *Host) write(id string, head []byte, snapshot func(io.Writer) error) (w 
 }
 
 // complete makes a checkpoint durable, and valid when all rows before it are
-// durable. It is given up when end is closed before.
+// durable; the one before is kept beside it. It is given up when end is closed
+// before.
 func (h *Host) complete(id string, w *writing, b *barrier, end <-chan struct{}) error {
 	err := w.f.Sync()
 	if closed := w.f.Close(); err == nil {
@@ -255,6 +276,12 @@ func (h *Host) complete(id string, w *writing, b *barrier, end <-chan struct{}) 
 	}
 	name := fileName(id)
 	if err == nil {
+		// Between these two there is no checkpoint but the previous one.
+		if err = h.o.Files.Rename(name, name+previousSuffix); errors.Is(err, fs.ErrNotExist) {
+			err = nil // it is the first
+		}
+	}
+	if err == nil {
 		err = h.o.Files.Rename(name+newSuffix, name)
 	}
 	if err != nil {
@@ -264,10 +291,10 @@ func (h *Host) complete(id string, w *writing, b *barrier, end <-chan struct{}) 
 	return h.o.Files.SyncDir(".")
 }
 
-// load reads the checkpoint of an application; ok is false if there is none. The
-// error is errDamaged if it cannot be used.
-func (h *Host) load(id string) (p places, snapshot []byte, ok bool, err error) {
-	f, err := h.o.Files.Open(fileName(id), 0)
+// load reads a checkpoint; ok is false if there is none. The error is errDamaged if
+// it cannot be used.
+func (h *Host) load(name string) (p places, snapshot []byte, ok bool, err error) {
+	f, err := h.o.Files.Open(name, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return places{}, nil, false, nil
 	}
@@ -279,7 +306,7 @@ func (h *Host) load(id string) (p places, snapshot []byte, ok bool, err error) {
 	if err != nil {
 		return places{}, nil, false, err
 	}
-	damaged := fmt.Errorf("%s: %w", fileName(id), errDamaged)
+	damaged := fmt.Errorf("%s: %w", name, errDamaged)
 	if size < int64(checkpointHead+checkpointTail) || size > maxCheckpoint {
 		return places{}, nil, false, damaged
 	}
@@ -289,7 +316,7 @@ func (h *Host) load(id string) (p places, snapshot []byte, ok bool, err error) {
 	}
 	p, snapshot, err = parseCheckpoint(raw)
 	if err != nil {
-		return places{}, nil, false, fmt.Errorf("%s: %w", fileName(id), err)
+		return places{}, nil, false, fmt.Errorf("%s: %w", name, err)
 	}
 	return p, snapshot, true, nil
 }
@@ -319,8 +346,7 @@ func parseCheckpoint(raw []byte) (p places, snapshot []byte, err error) {
 }
 
 // setAside keeps a damaged checkpoint for who wants to look at it.
-func (h *Host) setAside(id string) {
-	name := fileName(id)
+func (h *Host) setAside(name string) {
 	err := h.o.Files.Rename(name, name+damagedSuffix)
 	if err == nil {
 		err = h.o.Files.SyncDir(".")
@@ -331,7 +357,7 @@ func (h *Host) setAside(id string) {
 // forget removes a checkpoint.
 func (h *Host) forget(id string) error {
 	removed := false
-	for _, suffix := range []string{"", newSuffix, damagedSuffix} {
+	for _, suffix := range []string{"", newSuffix, previousSuffix, damagedSuffix, previousSuffix + damagedSuffix} {
 		switch err := h.o.Files.Remove(fileName(id) + suffix); {
 		case err == nil:
 			removed = true

@@ -133,7 +133,7 @@ type Options struct {
 	Tell func(ctx context.Context, a *app.Application, id, code, text string)
 	// Metrics is where measurements go; nil if nowhere.
 	Metrics Metrics
-	// Files holds checkpoints.
+	// Files holds checkpoints, the last two of each application, and journals.
 	Files vfs.FS
 	// MemoryLimit bounds the state of an application, in bytes: one that needs more
 	// is stopped and its last checkpoint stays. 0 is no bound.

@@ -371,7 +371,7 @@ func TestStoppedAndGoneOn(t *testing.T) {
 		if err := h.Remove(t.Context(), a.ID); err != nil {
 			t.Fatal(err)
 		}
-		if _, _, ok, err := h.load(a.ID); ok || err != nil {
+		if _, _, ok, err := h.load(fileName(a.ID)); ok || err != nil {
 			t.Errorf("a checkpoint stays: %v, %v", ok, err)
 		}
 		if err := h.Close(t.Context()); err != nil {

@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"fmt"
+	"maps"
 	"runtime"
 	"slices"
 	"strings"
@@ -41,11 +42,45 @@ type input struct {
 	free    chan *chunk
 	series  Series
 
-	from  int64       // see startOf
-	known inputPlaces // of the checkpoint
+	from int64         // see startOf
+	held chan struct{} // a token for each page that is being read or parsed
 
 	mu     sync.Mutex
 	shards map[string]*progress // of the shards that are being read
+	known  inputPlaces          // of what the program has been sent
+}
+
+// knows says which places the program has.
+func (in *input) knows(at inputPlaces) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	at.Shards = maps.Clone(at.Shards)
+	in.known = at
+}
+
+// knownOf are the places that the program has in a source.
+func (in *input) knownOf(source uint64) map[uint32]position {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.known.Source != source {
+		return nil
+	}
+	return maps.Clone(in.known.Shards)
+}
+
+// sent says that the program gets a chunk.
+func (in *input) sent(source uint64, shard uint32, at position, moves bool, forget []uint32) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.known.Source != source || in.known.Shards == nil {
+		in.known = inputPlaces{Source: source, From: in.from, Shards: map[uint32]position{}}
+	}
+	for _, n := range forget {
+		delete(in.known.Shards, n)
+	}
+	if moves {
+		in.known.Shards[shard] = at
+	}
 }
 
 // progress is how far a shard has been read.
@@ -103,7 +138,7 @@ func (r *application) newInput(spec app.Input) (*input, error) {
 	if _, err := run.NewParser(spec.Format); err != nil {
 		return nil, err
 	}
-	in := &input{spec: spec, free: make(chan *chunk, atOnce()), shards: map[string]*progress{},
+	in := &input{spec: spec, free: make(chan *chunk, atOnce()), held: make(chan struct{}, atOnce()), shards: map[string]*progress{},
 		series: r.h.o.Metrics.Series(r.a.Account, r.a.Region, r.a.Name, FlowInput, spec.ID)}
 	width := 8
 	for _, c := range spec.Format.Columns {
@@ -246,10 +281,7 @@ func (r *application) readSource(in *input, source Source) {
 	var group sync.WaitGroup
 	defer group.Wait()
 	defer cancel()
-	var known map[uint32]position
-	if in.known.Source == source.ID() {
-		known = in.known.Shards
-	}
+	known := in.knownOf(source.ID())
 	reading, over := map[uint32]bool{}, map[uint32]bool{}
 	for n, p := range known {
 		if p.End {
@@ -280,6 +312,11 @@ func (r *application) readSource(in *input, source Source) {
 		listed := map[uint32]bool{}
 		for _, s := range shards {
 			listed[s.Number] = true
+		}
+		for n := range known {
+			if !listed[n] && !reading[n] {
+				reading[n], over[n] = true, true // it expired before it was read again
+			}
 		}
 		for _, s := range shards {
 			ready := !reading[s.Number]
@@ -357,7 +394,7 @@ func (r *application) readShard(ctx context.Context, in *input, source Source, s
 		}
 		if list, listErr := source.Shards(); listErr == nil && !hasShard(list, s.Number) {
 			// Its records have expired.
-			r.h.o.Logger.Warn("a shard is there no more before it was read", "application", r.a.Name, "shard", s.Name)
+			r.lostRecords(in, s, "the shard is there no more")
 			sendEnd(ctx, ended, s.Number)
 			return true
 		}
@@ -384,15 +421,16 @@ func (r *application) readShard(ctx context.Context, in *input, source Source, s
 		}
 	}()
 	for {
-		changed := source.Changed(s.Number)
+		// What closes a shard without another record shows in Resharded only.
+		changed, resharded := source.Changed(s.Number), source.Resharded()
 		select {
-		case r.held <- struct{}{}:
+		case in.held <- struct{}{}:
 		case <-ctx.Done():
 			return
 		}
 		page, err := source.Read(ctx, s.Number, next, pageBytes)
 		if err != nil {
-			<-r.held
+			<-in.held
 			if failed(err) {
 				return
 			}
@@ -404,14 +442,14 @@ func (r *application) readShard(ctx context.Context, in *input, source Source, s
 		}
 		if page.First > next && next > 0 {
 			in.series.Add(LostRecords, float64(page.First-next))
-			r.h.o.Logger.Warn("records are there no more before they were read", "application", r.a.Name, "shard", s.Name, "from", next, "to", page.First)
+			r.lostRecords(in, s, fmt.Sprintf("%d records are there no more", page.First-next))
 		}
 		if n := len(page.Records); n > 0 && at.waits.Load() == 0 {
 			at.waits.Store(page.Records[0].Arrival)
 		}
 		at.tail.Store(page.Tail)
 		ok := f.page(ctx, page, next)
-		<-r.held
+		<-in.held
 		if !ok {
 			return
 		}
@@ -423,8 +461,6 @@ func (r *application) readShard(ctx context.Context, in *input, source Source, s
 		if len(page.Records) > 0 {
 			continue
 		}
-		// What closes a shard without another record shows in Resharded only.
-		resharded := source.Resharded()
 		select {
 		case <-changed:
 		case <-resharded:
@@ -432,6 +468,13 @@ func (r *application) readShard(ctx context.Context, in *input, source Source, s
 			return
 		}
 	}
+}
+
+// lostRecords tells of records that were gone before they were read.
+func (r *application) lostRecords(in *input, s Shard, what string) {
+	part := "records of " + in.spec.ID + "/" + s.Name
+	r.problem(part, in.spec.ID, "InputError", fmt.Sprintf("%s of the %s %s has been lost: %s, and were not read before", s.Name, in.spec.Source.Kind, in.spec.Source.ARN, what))
+	r.problem(part, "", "", "")
 }
 
 func sendEnd(ctx context.Context, ended chan<- uint32, shard uint32) {
@@ -466,9 +509,12 @@ func (f *filler) open(ctx context.Context) bool {
 
 // send has the program take the chunk; false if ctx ends first.
 func (f *filler) send(ctx context.Context) bool {
+	// The chunk is the program's once it is sent.
+	at, shard, moves, forget := position{f.c.next, f.c.end}, f.shard.Number, f.c.moves, f.c.forget
 	select {
 	case f.r.chunks <- f.c:
 		f.c = nil
+		f.in.sent(f.source.ID(), shard, at, moves, forget)
 		return true
 	case <-ctx.Done():
 		f.in.recycle(f.c)

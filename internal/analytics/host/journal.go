@@ -41,6 +41,8 @@ type chain struct {
 	Step  uint64 `json:"step"`
 	// At is the moment of the checkpoint, in milliseconds since 1970.
 	At int64 `json:"at"`
+	// Before is the first file of the checkpoint before; 0 if there was none.
+	Before uint64 `json:"before,omitempty"`
 }
 
 type stepKind byte
@@ -211,6 +213,14 @@ func (j *journal) rotate() uint64 {
 	return j.number
 }
 
+// forget leaves out what is not written of the files below a number: no checkpoint
+// needs it any more.
+func (j *journal) forget(below uint64) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.older = slices.DeleteFunc(j.older, func(p part) bool { return p.number < below })
+}
+
 // sync returns when the steps below one are durable.
 func (j *journal) sync(below uint64) error {
 	j.syncing.Lock()
@@ -368,7 +378,10 @@ func readJournals(files vfs.FS, base string, from chain) (steps []step, next uin
 			break
 		}
 	}
-	if err := removeJournals(files, base, func(n uint64) bool { return n >= from.File && n < next }); err != nil {
+	if from.Before == 0 || from.Before > from.File {
+		from.Before = from.File
+	}
+	if err := removeJournals(files, base, func(n uint64) bool { return n >= from.Before && n < next }); err != nil {
 		return nil, 0, err
 	}
 	return steps, next, nil

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"maps"
 	"math/rand/v2"
 	"strconv"
 	"sync"
@@ -59,11 +58,40 @@ type once struct {
 	prefix  string
 	// Rows of steps up to repeat may be there from before.
 	repeat uint64
-	// found are keys that the destination has, of rows that may be made or written
-	// again. It is looked for if unsure.
-	found  map[string]struct{}
+	// found are keys that the destination has, of rows of steps behind from, which may
+	// be made or written again. It is looked for if unsure.
+	found  map[rowKey]struct{}
+	from   uint64
 	unsure bool
 	since  time.Time
+}
+
+// rowKey is what a row's key has behind the prefix.
+type rowKey struct{ step, ordinal, sum uint64 }
+
+// parse reads a key; ok is false if it is none of the output's in this epoch.
+func (w *once) parse(key []byte) (k rowKey, ok bool) {
+	if len(key) <= len(w.prefix) || string(key[:len(w.prefix)]) != w.prefix {
+		return rowKey{}, false
+	}
+	part := 0
+	parts := [...]*uint64{&k.step, &k.ordinal, &k.sum}
+	for _, c := range key[len(w.prefix):] {
+		digit := uint64(0)
+		switch {
+		case c == '.' && part < 2:
+			part++
+			continue
+		case c >= '0' && c <= '9':
+			digit = uint64(c - '0')
+		case c >= 'a' && c <= 'z':
+			digit = uint64(c-'a') + 10
+		default:
+			return rowKey{}, false
+		}
+		*parts[part] = *parts[part]*36 + digit
+	}
+	return k, part == 2
 }
 
 // keysOf are the keys of rows.
@@ -88,10 +116,10 @@ func (w *once) write(ctx context.Context, to Destination, below uint64, keys []s
 		return err
 	}
 	if w.unsure {
-		found := map[string]struct{}{}
+		found := map[rowKey]struct{}{}
 		if err := keyed.Keys(ctx, w.since, func(key []byte) {
-			if len(key) > len(w.prefix) && string(key[:len(w.prefix)]) == w.prefix {
-				found[string(key)] = struct{}{}
+			if k, ours := w.parse(key); ours && k.step > w.from {
+				found[k] = struct{}{}
 			}
 		}); err != nil {
 			return fmt.Errorf("find out which rows are there: %w", err)
@@ -101,7 +129,12 @@ func (w *once) write(ctx context.Context, to Destination, below uint64, keys []s
 	places := make([]int, 0, len(rows))
 	leftKeys, left := make([]string, 0, len(rows)), make([][]byte, 0, len(rows))
 	for i, key := range keys {
-		if _, there := w.found[key]; !there {
+		there := false
+		if len(w.found) > 0 {
+			k, _ := w.parse([]byte(key))
+			_, there = w.found[k]
+		}
+		if !there {
 			places, leftKeys, left = append(places, i), append(leftKeys, key), append(left, rows[i])
 		}
 	}
@@ -120,7 +153,8 @@ func (w *once) write(ctx context.Context, to Destination, below uint64, keys []s
 	}
 	w.unsure = true
 	if w.repeat == 0 {
-		w.since = now.Add(-clockSlack)
+		first, _ := w.parse([]byte(keys[0]))
+		w.since, w.from = now.Add(-clockSlack), first.step-1
 	}
 	return err
 }
@@ -306,6 +340,7 @@ func (r *application) openJournal(before *chain) error {
 			return err
 		}
 		r.repeats, r.epoch, r.steps, number = steps, before.Epoch, before.Step, next
+		r.mark = mark{file: before.File, step: before.Step}
 	} else if err := removeJournals(files, base, func(uint64) bool { return false }); err != nil {
 		return err
 	}
@@ -316,7 +351,7 @@ func (r *application) openJournal(before *chain) error {
 		}
 		o.once = &once{journal: r.journal, prefix: keyPrefix(r.epoch, o.spec.ID)}
 		if before != nil {
-			o.once.repeat, o.once.unsure = r.steps+uint64(len(r.repeats)), true
+			o.once.repeat, o.once.from, o.once.unsure = r.steps+uint64(len(r.repeats)), r.steps, true
 			o.once.since = time.UnixMilli(before.At).Add(-clockSlack)
 		}
 	}
@@ -343,7 +378,7 @@ func (r *application) catchUp(group *sync.WaitGroup) bool {
 		}
 		for _, in := range r.inputs {
 			if at, has := r.places[in.spec.ID]; has {
-				in.known = inputPlaces{Source: at.Source, From: at.From, Shards: maps.Clone(at.Shards)}
+				in.knows(at)
 			}
 		}
 		if err != nil && !r.breakOff(group, err) {

@@ -69,6 +69,7 @@ func (r *application) push(o *output, last bool) bool {
 	}
 	o.filling, o.step = o.queue.empty(), !last
 	o.ordinal += rows
+	r.made += rows
 	r.changed = true
 	return true
 }

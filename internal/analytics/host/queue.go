@@ -8,7 +8,8 @@ import (
 
 const (
 	arenaBytes = 64 << 10 // rows that are handed on together, if there are so many
-	queueBytes = 8 << 20  // rows of an output that are not durable
+	queueBytes = 8 << 20  // rows of an output that are not durable, each item with itemBytes
+	itemBytes  = 256      // what an item takes besides its rows
 	writeBytes = 2 << 20  // rows of one Write
 	arenasKept = 32
 )
@@ -69,7 +70,7 @@ func (q *queue) put(ctx context.Context, it item) bool {
 		if it.arena == nil || q.bytes < queueBytes {
 			q.items = append(q.items, it)
 			if it.arena != nil {
-				q.bytes += len(it.arena.bytes)
+				q.bytes += len(it.arena.bytes) + itemBytes
 			}
 			q.mu.Unlock()
 			signal(q.filled)
@@ -125,7 +126,7 @@ func (q *queue) release(items []item) {
 		if it.arena == nil {
 			continue
 		}
-		q.bytes -= len(it.arena.bytes)
+		q.bytes -= len(it.arena.bytes) + itemBytes
 		if len(q.spare) < arenasKept && cap(it.arena.bytes) <= 4*arenaBytes {
 			it.arena.bytes, it.arena.ends = it.arena.bytes[:0], it.arena.ends[:0]
 			q.spare = append(q.spare, it.arena)

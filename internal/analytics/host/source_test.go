@@ -230,7 +230,7 @@ func TestWhatExpiresIsPassedOver(t *testing.T) {
 		if err := h.Close(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		p, _, ok, err := h.load(a.ID)
+		p, _, ok, err := h.load(fileName(a.ID))
 		if _, there := p.Inputs["1.1"].Shards[1]; !ok || err != nil || there {
 			t.Errorf("the checkpoint has %+v, %v", p, err)
 		}
