@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math/big"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -88,6 +89,62 @@ func createCounting(t *testing.T, client *kinesisanalyticsv2.Client, from, each,
 	}
 }
 
+// updateCounting gives the application another program in which the pumps that it has
+// are as they were; an error means that the server has been killed meanwhile.
+func updateCounting(ctx context.Context, client *kinesisanalyticsv2.Client, round int) error {
+	name := aws.String("counting")
+	d, err := client.DescribeApplication(ctx, &kinesisanalyticsv2.DescribeApplicationInput{ApplicationName: name})
+	if err != nil {
+		return err
+	}
+	code := fmt.Sprintf(`%s CREATE STREAM "MORE" ("n" BIGINT); CREATE PUMP R AS INSERT INTO "MORE" SELECT STREAM "n" + %d FROM "EACH";`, countedCode, round)
+	_, err = client.UpdateApplication(ctx, &kinesisanalyticsv2.UpdateApplicationInput{
+		ApplicationName: name, CurrentApplicationVersionId: d.ApplicationDetail.ApplicationVersionId,
+		ApplicationConfigurationUpdate: &analyticstypes.ApplicationConfigurationUpdate{
+			ApplicationCodeConfigurationUpdate: &analyticstypes.ApplicationCodeConfigurationUpdate{CodeContentUpdate: &analyticstypes.CodeContentUpdate{TextContentUpdate: &code}},
+		},
+	})
+	return err
+}
+
+// splitOne splits an open shard of a stream in the middle.
+func splitOne(ctx context.Context, client *kinesis.Client, stream string) error {
+	list, err := client.ListShards(ctx, &kinesis.ListShardsInput{StreamName: &stream})
+	if err != nil {
+		return err
+	}
+	for _, sh := range list.Shards {
+		if sh.SequenceNumberRange.EndingSequenceNumber != nil {
+			continue
+		}
+		start, _ := new(big.Int).SetString(*sh.HashKeyRange.StartingHashKey, 10)
+		end, _ := new(big.Int).SetString(*sh.HashKeyRange.EndingHashKey, 10)
+		middle := start.Add(start, end)
+		middle.Rsh(middle, 1)
+		_, err := client.SplitShard(ctx, &kinesis.SplitShardInput{StreamName: &stream, ShardToSplit: sh.ShardId, NewStartingHashKey: aws.String(middle.String())})
+		return err
+	}
+	return nil
+}
+
+// spoil changes a byte of the newest checkpoint in a data directory, if it is not
+// the only one; done says that it was.
+func spoil(data string, random *rand.Rand) (done bool, err error) {
+	names, err := filepath.Glob(filepath.Join(data, "applications", "*.checkpoint"))
+	if err != nil || len(names) != 1 {
+		return false, err
+	}
+	if _, err := os.Stat(names[0] + ".previous"); err != nil {
+		return false, nil
+	}
+	raw, err := os.ReadFile(names[0])
+	if err != nil {
+		return false, err
+	}
+	raw[random.IntN(len(raw))] ^= 1
+	return true, os.WriteFile(names[0], raw, 0o644)
+}
+
 // numbered puts rows with ascending numbers until the server does not answer.
 func numbered(ctx context.Context, client *kinesis.Client, stream string, next *int) error {
 	for ctx.Err() == nil {
@@ -106,8 +163,10 @@ func numbered(ctx context.Context, client *kinesis.Client, stream string, next *
 }
 
 // TestApplicationsCountEveryRecord kills the server at random moments while an
-// application runs. Every record that the source has comes out of it once, and is
-// counted once in the windows, although those follow the time of processing.
+// application runs, also while it is given another program and while its source is
+// resharded, and spoils checkpoints in between. Every record that the source has
+// comes out of it once, and is counted once in the windows, although those follow
+// the time of processing.
 func TestApplicationsCountEveryRecord(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	if s := os.Getenv("SEED"); s != "" {
@@ -119,7 +178,7 @@ func TestApplicationsCountEveryRecord(t *testing.T) {
 	const from, each, sums = "numbers", "each", "sums"
 	next := 0
 	end := time.Now().Add(period(15*time.Second, 10*time.Minute))
-	rounds := 0
+	rounds, updates, splits, spoiled := 0, 0, 0, 0
 	for ; rounds < 3 || time.Now().Before(end); rounds++ {
 		s, err := harness.Start(t.Context(), options)
 		if err != nil {
@@ -135,10 +194,29 @@ func TestApplicationsCountEveryRecord(t *testing.T) {
 		var writer sync.WaitGroup
 		ctx, cancel := context.WithCancel(t.Context())
 		writer.Go(func() { _ = numbered(ctx, client, from, &next) })
-		time.Sleep(time.Duration(random.IntN(2500)) * time.Millisecond)
+		time.Sleep(time.Duration(random.IntN(1200)) * time.Millisecond)
+		if random.IntN(3) == 0 {
+			updates++
+			round, analytics := rounds, newAnalyticsClient(t, s)
+			writer.Go(func() { _ = updateCounting(ctx, analytics, round) })
+		}
+		if random.IntN(4) == 0 && splits < 8 {
+			splits++
+			writer.Go(func() { _ = splitOne(ctx, client, from) })
+		}
+		time.Sleep(time.Duration(random.IntN(1200)) * time.Millisecond)
 		s.Kill()
 		cancel()
 		writer.Wait()
+		if random.IntN(3) == 0 {
+			done, err := spoil(options.Data, random)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if done {
+				spoiled++
+			}
+		}
 	}
 	s := start(t, options)
 	client := newClient(t, s)
@@ -186,5 +264,5 @@ func TestApplicationsCountEveryRecord(t *testing.T) {
 	if t.Failed() {
 		t.Fatal(s.Output())
 	}
-	t.Logf("%d kills, %d records", rounds, len(stored))
+	t.Logf("%d kills, %d updates, %d splits, %d spoiled checkpoints, %d records", rounds, updates, splits, spoiled, len(stored))
 }
