@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -404,12 +405,27 @@ func (i *importer) resources(ctx context.Context, a *application) error {
 	}
 	for _, r := range d.References {
 		bucket := "/" + url.PathEscape(r.Bucket)
-		if _, err := i.cl.Send(ctx, "s3", http.MethodHead, bucket+"/"+escapeKey(r.Key), nil, nil); err == nil {
+		there := func(target string) (bool, error) {
+			_, err := i.cl.Send(ctx, "s3", http.MethodHead, target, nil, nil)
+			if e, ok := errors.AsType[*client.Error](err); ok && e.Status == http.StatusNotFound {
+				return false, nil
+			}
+			return err == nil, err
+		}
+		found, err := there(bucket + "/" + escapeKey(r.Key))
+		if err != nil {
+			// The role of the application may see what the caller may not.
+			i.remark("%s: it cannot be told whether s3://%s/%s is there: %v", a.name(), r.Bucket, r.Key, err)
 			continue
 		}
-		_, err := i.cl.Send(ctx, "s3", http.MethodHead, bucket, nil, nil)
+		if found {
+			continue
+		}
+		if found, err = there(bucket); err != nil {
+			return err
+		}
 		what, first := "object s3://"+r.Bucket+"/"+r.Key, ""
-		if err != nil {
+		if !found {
 			what, first = "bucket "+r.Bucket, "`aws s3 mb s3://"+r.Bucket+"` makes it, "
 		}
 		i.remark("%s: there is no %s, and the application reads nothing before it has the table %s; %s`aws s3 cp FILE s3://%s/%s` brings the object", a.name(), what, r.Table, first, r.Bucket, r.Key)
