@@ -371,7 +371,7 @@ func sqlLogsCommand() *cobra.Command {
 func sqlEditCommand() *cobra.Command {
 	c := &connection{}
 	var file string
-	var dryRun bool
+	var dryRun, extensions bool
 	cmd := &cobra.Command{
 		Use: "edit APPLICATION", Short: "Change the program of an application, and say what goes on with its state",
 		Long: `Change the program of an application: by a file, or in the editor that VISUAL or
@@ -422,7 +422,16 @@ keep their windows, others begin anew.`,
 			if dryRun {
 				fmt.Fprintf(cmd.OutOrStdout(), "%s would have version %d\n", args[0], api.Val(a.ApplicationVersionId)+1)
 			} else {
+				if extensions {
+					if err := cl.Call(ctx, kinesisanalyticsv2.OpTagResource, &kinesisanalyticsv2.TagResourceInput{ResourceARN: a.ApplicationARN,
+						Tags: []kinesisanalyticsv2.Tag{{Key: api.Ptr("millrace:sql-extensions"), Value: api.Ptr("on")}}}, nil); err != nil {
+						return err
+					}
+				}
 				now, err := updateCode(ctx, cl, args[0], after.Code)
+				if client.IsCode(err, "CodeValidationException") && strings.Contains(err.Error(), "additions to the dialect") {
+					err = advise(err, "--extensions does")
+				}
 				if err != nil {
 					return err
 				}
@@ -443,6 +452,7 @@ keep their windows, others begin anew.`,
 	c.register(cmd)
 	cmd.ValidArgsFunction = c.completeApplication
 	cmd.Flags().StringVarP(&file, "file", "f", "", "file with the program; - is standard input")
+	cmd.Flags().BoolVar(&extensions, "extensions", false, "let the application use what is not part of the original dialect, by its tag millrace:sql-extensions=on")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "check the program and say what would happen to state, and change nothing")
 	return cmd
 }
