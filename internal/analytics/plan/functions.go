@@ -163,7 +163,9 @@ func init() {
 			var args []Expr
 			for _, a := range e.Args {
 				x := b.expr(a)
-				if k := x.Type().Kind; k != sql.KindTimestamp && !isInteger(k) {
+				if k := x.Type().Kind; k == sql.KindNull {
+					return &Const{Value{Null: true}, bigintType}
+				} else if k != sql.KindTimestamp && !isInteger(k) {
 					b.fail(a, "", "TSDIFF takes two TIMESTAMPs or two numbers of milliseconds, not a %s", x.Type())
 				}
 				args = append(args, x)

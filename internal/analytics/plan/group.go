@@ -78,6 +78,19 @@ func (c *compiler) groupedSelection(s *sql.Select, orderBy []sql.SortItem, node 
 	return c.finish(s, project, aliases, orderBy, out, streaming)
 }
 
+// streamsIn counts the sides of a join that are streams, seen through filters.
+func streamsIn(n Node) int {
+	switch n := n.(type) {
+	case *Filter:
+		return streamsIn(n.Input)
+	case *Lookup:
+		return streamsIn(n.Input)
+	case *Join:
+		return 2
+	}
+	return 1
+}
+
 func keyName(e sql.Expr) string {
 	if col, ok := e.(*sql.Column); ok {
 		return col.Parts[len(col.Parts)-1].Name
@@ -95,6 +108,9 @@ func (g *grouping) operator(s *sql.Select, node Node, streaming bool) Node {
 		if !streaming {
 			c.fail(w.Place(), "", "WINDOWED BY needs a stream in FROM")
 		}
+		if join, ok := s.From.(*sql.Join); ok && streamsIn(node) > 1 {
+			c.fail(join.Place(), "join the streams in a query in FROM", "WINDOWED BY goes with one stream in FROM")
+		}
 		length, ok := g.in.expr(w.Length).(*Const)
 		if !ok || length.T.Kind != sql.KindInterval || length.T.Interval.YearMonth() || length.Value.I <= 0 {
 			c.fail(w.Length.Place(), "write INTERVAL '1' MINUTE", "the length of a window is an interval of days to seconds, and longer than nothing")
@@ -108,19 +124,20 @@ func (g *grouping) operator(s *sql.Select, node Node, streaming bool) Node {
 	if s.GroupBy == nil {
 		c.fail(s.Place(), "add GROUP BY FLOOR("+hintName(s)+"ROWTIME TO MINUTE), or OVER (RANGE INTERVAL '1' MINUTE PRECEDING) behind the aggregate", "an aggregate over a stream needs a window: without one it would never be complete")
 	}
+	based := 0 // keys that are functions of ROWTIME
 	for i, k := range g.keys {
 		of, ok := timeOnly(k)
 		if !ok {
 			continue
 		}
-		if m := Monotonic(of); m != Ascending && m != Descending {
+		if seen := slices.Index(g.text[:i], g.text[i]); seen >= 0 {
 			continue
 		}
-		if n.Time != nil {
-			if g.text[i] == g.text[n.TimeIndex] {
-				continue
-			}
+		if based++; based > 1 {
 			c.fail(s.GroupBy[i].Place(), "", "only one grouping key can be based on ROWTIME")
+		}
+		if m := Monotonic(of); m != Ascending && m != Descending {
+			continue
 		}
 		n.Time, n.TimeIndex = of, i
 		// Groups carry the end of their window as ROWTIME, a millisecond after the

@@ -218,7 +218,7 @@ func (c *compiler) sorted(n Node, orderBy []sql.SortItem, b *binder, project *Pr
 		if extended.columns[column].Type.Kind == sql.KindRow {
 			c.fail(item.Place(), "", "rows have no order")
 		}
-		sort.Keys = append(sort.Keys, SortKey{column, item.Descending, item.NullsFirst != nil && *item.NullsFirst})
+		sort.Keys = append(sort.Keys, SortKey{column, item.Descending, nullsFirst(item)})
 	}
 	if !sort.Table {
 		switch m := Monotonic(first); {
@@ -243,6 +243,14 @@ func (c *compiler) sorted(n Node, orderBy []sql.SortItem, b *binder, project *Pr
 		out.Exprs = append(out.Exprs, columnAt(&extended, i))
 	}
 	return out
+}
+
+// nullsFirst: NULL is the largest value, unless the order says where it stands.
+func nullsFirst(item sql.SortItem) bool {
+	if item.NullsFirst != nil {
+		return *item.NullsFirst
+	}
+	return item.Descending
 }
 
 // groupTime reports whether a column is the time key of groups, seen through
@@ -282,13 +290,14 @@ type from struct {
 	node    Node
 	entries []entry
 	over    *sql.WindowSpec
+	looked  bool // the window is that of a stream which tables are looked up for
 	at      sql.Node
 }
 
 // selection plans a SELECT.
 func (c *compiler) selection(s *sql.Select, orderBy []sql.SortItem) Node {
 	f := c.tableRef(s.From, s)
-	if f.over != nil {
+	if f.over != nil && !f.looked {
 		c.fail(f.over.Place(), "put OVER behind a function of the select list", "a window on a table has a meaning in joins only")
 	}
 	node := f.node
@@ -557,6 +566,14 @@ func (w *windowCollector) window(call *sql.Call) Window {
 	case "nth_value":
 		win.Offset = w.in.integer(call.Args[1])
 	}
+	if at, ok := win.Offset.(*Const); ok && !at.Value.Null {
+		switch {
+		case win.Func == "lag" && at.Value.I < 0:
+			c.fail(call.Args[1].Place(), "", "LAG looks back: its offset is not negative")
+		case win.Func == "nth_value" && at.Value.I < 1:
+			c.fail(call.Args[1].Place(), "", "NTH_VALUE counts rows from 1")
+		}
+	}
 	spec := c.resolveWindow(call.Over, w.s, 0)
 	if spec.OrderBy != nil {
 		c.fail(spec.OrderBy[0].Place(), "leave it out: rows are in order of ROWTIME", "a window over a stream has no ORDER BY")
@@ -564,7 +581,9 @@ func (w *windowCollector) window(call *sql.Call) Window {
 	for _, e := range spec.PartitionBy {
 		win.PartitionBy = append(win.PartitionBy, w.in.expr(e))
 	}
-	win.Rows, win.Preceding = c.frame(spec, w.in)
+	if win.Rows, win.Preceding = c.frame(spec, w.in); win.Preceding == 0 && spec.Frame.Start.Kind != sql.CurrentRow {
+		c.fail(spec.Frame.Place(), "write CURRENT ROW", "a window has a size: 0 PRECEDING is no start of one")
+	}
 	return win
 }
 

@@ -173,7 +173,7 @@ func (c *compiler) join(t *sql.Join, s *sql.Select) from {
 		n.TableKeys = append(n.TableKeys, shifted(rk[i], -width, -1))
 	}
 	n.Condition = rest
-	return from{node: n, entries: entries, at: t, over: input.over}
+	return from{node: n, entries: entries, at: t, over: input.over, looked: true}
 }
 
 // forgotten are columns whose relation to time does not hold behind a join.

@@ -130,7 +130,8 @@ func New(program *plan.Program, o Options) *Application {
 		}
 		name := p.Name
 		a.parts = append(a.parts, kept)
-		c := &builder{app: a, x: a.x, part: kept,
+		promoted := &part{name: "promoted pump " + p.Name, text: p.Text}
+		c := &builder{app: a, x: a.x, part: kept, promoted: promoted,
 			report: func(b *Batch, columns []plan.ColumnInfo, row int32, f failure) {
 				a.errorRow(f, b.Time[row], hex.EncodeToString(AppendJSON(nil, columns, b, row)), &name)
 			},
@@ -138,6 +139,9 @@ func New(program *plan.Program, o Options) *Application {
 			scans:  func(s *plan.Stream, to sink) { a.streams[s].readers = append(a.streams[s].readers, to) },
 		}
 		c.build(p.Root, to)
+		if promoted.ops != nil {
+			a.parts = append(a.parts, promoted)
+		}
 	}
 	a.meters = append(a.meters, &meter{name: "reference tables", op: tableMeter{a}})
 	a.look()

@@ -408,7 +408,7 @@ func scalar(e *plan.Call) eval {
 			return plan.Value{F: v}, nil
 		})
 	case "exp":
-		return double(math.Exp, func(v float64) bool { return v < 709.79 })
+		return double(math.Exp, func(v float64) bool { return !math.IsInf(math.Exp(v), 0) })
 	case "ln":
 		return double(math.Log, func(v float64) bool { return v > 0 })
 	case "log10":

@@ -26,9 +26,11 @@ type builder struct {
 	// refuse is what report does, for a row whose data has been written out.
 	refuse func(f failure, rowtime int64, data string)
 	part   *part // nil while tables are read
-	scans  func(s *plan.Stream, to sink)
-	tables func(t *plan.Table, to sink) // this and values during the reading of tables only
-	values func(n *plan.Rows, to sink)
+	// promoted is where promotions keep their state: beside the pump's own.
+	promoted *part
+	scans    func(s *plan.Stream, to sink)
+	tables   func(t *plan.Table, to sink) // this and values during the reading of tables only
+	values   func(n *plan.Rows, to sink)
 	// subquery is the query in an expression that is built.
 	subquery *subquery
 }
@@ -60,6 +62,9 @@ func (c *builder) build(n plan.Node, to sink) {
 		}
 		c.chain(n, n.Input, to)
 	case *plan.Project:
+		if n.Time != nil {
+			to = c.promotion(n, to)
+		}
 		c.chain(n, n.Input, to)
 	case *plan.Aggregate:
 		if f := c.forkAggregate(n, to); f != nil {
@@ -263,6 +268,47 @@ func (p *project) bound(t int64) {
 	}
 }
 func (p *project) end() { p.next.end() }
+
+// promotion refuses rows whose promoted time goes back. A stream does that by
+// itself; it is for queries inside of others, whose operators count on it.
+type promotion struct {
+	c       *builder
+	columns []plan.ColumnInfo
+	high    int64
+	any     bool
+	sel     []int32
+	next    sink
+}
+
+func (c *builder) promotion(n *plan.Project, to sink) sink {
+	switch to.(type) {
+	case *target, *checked:
+		return to
+	}
+	p := &promotion{c: c, columns: n.Columns(), next: to}
+	if c.promoted != nil {
+		c.promoted.ops = append(c.promoted.ops, p)
+	}
+	return p
+}
+
+func (p *promotion) rows(b *Batch) {
+	p.sel = p.sel[:0]
+	for _, i := range b.Sel {
+		if p.any && b.Time[i] < p.high {
+			p.c.report(b, p.columns, i, failure{lateRow, "the row is older than one before it"})
+			continue
+		}
+		p.any, p.high = true, b.Time[i]
+		p.sel = append(p.sel, i)
+	}
+	if len(p.sel) > 0 {
+		p.next.rows(&Batch{N: b.N, Time: b.Time, Cols: b.Cols, Sel: p.sel})
+	}
+}
+
+func (p *promotion) bound(t int64) { p.next.bound(t) }
+func (p *promotion) end()          { p.next.end() }
 
 // limit ends after a number of rows.
 type limit struct {

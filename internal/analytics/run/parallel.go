@@ -170,6 +170,9 @@ chain:
 			chain, n = append(chain, m), m.Input
 			continue
 		case *plan.Project:
+			if m.Time != nil && len(chain) > 0 {
+				break chain // its rows are looked at in their order
+			}
 			ok := weigh(m.Time)
 			for _, e := range m.Exprs {
 				ok = ok && weigh(e)

@@ -480,6 +480,16 @@ func (c *checked) load(d *decoder) {
 	c.high = d.int()
 }
 
+func (p *promotion) save(e *encoder) {
+	e.bool(p.any)
+	e.int(p.high)
+}
+
+func (p *promotion) load(d *decoder) {
+	p.any = d.bool()
+	p.high = d.int()
+}
+
 func (a *aggregate) save(e *encoder) { saveDivided(e, []*aggregate{a}) }
 func (a *aggregate) load(d *decoder) { loadDivided(d, []*aggregate{a}, nil) }
 

@@ -198,6 +198,11 @@ func (p *parser) unary() Expr {
 		return p.primary()
 	}
 	op := p.advance().text
+	if t := p.tokens[0]; op == "-" && t.kind == kindInteger && strings.TrimLeft(t.text, "0") == "9223372036854775808" {
+		// The smallest BIGINT, whose digits alone are none.
+		p.advance()
+		return &Number{p.from(start), "-9223372036854775808", Type{Kind: KindBigint}}
+	}
 	p.nest()
 	e := p.unary()
 	p.depth--
@@ -476,7 +481,10 @@ func (p *parser) floor() Expr {
 	start := p.start()
 	word := p.advance()
 	p.expect("(")
+	outer := p.floors
+	p.floors = p.parens
 	e := p.expression()
+	p.floors = outer
 	if p.accept("TO") {
 		f := &FloorTo{Ceil: word.text != "FLOOR", Operand: e, Unit: p.unit()}
 		p.expect(")")

@@ -76,6 +76,8 @@ type parser struct {
 	errs   [lookAhead]*Error // the lexer's, in place of a token
 	last   Span              // of the token passed over last
 	depth  int
+	parens int    // that are open
+	floors int    // those inside FLOOR or CEIL, where TO and a unit before the last one is theirs
 	broken *Error // the current token is none
 	errors Errors
 }
@@ -93,6 +95,13 @@ func (p *parser) open() {
 // skip moves on without looking at what is wrong with a token.
 func (p *parser) skip() {
 	p.last = p.tokens[0].span
+	switch {
+	case p.errs[0] != nil:
+	case p.at("("):
+		p.parens++
+	case p.at(")"):
+		p.parens--
+	}
 	copy(p.tokens[:], p.tokens[1:])
 	copy(p.errs[:], p.errs[1:])
 	p.tokens[lookAhead-1], p.errs[lookAhead-1] = p.lexer.next()
@@ -106,7 +115,7 @@ func (p *parser) recovered(f func() Node) (n Node) {
 		case nil:
 		case bail:
 			p.errors = append(p.errors, r.err)
-			n, p.depth = nil, 0
+			n, p.depth, p.parens, p.floors = nil, 0, 0, 0
 			for !p.tokens[0].is(";") && (p.broken != nil || p.tokens[0].kind != kindEnd) {
 				p.skip()
 			}
@@ -588,7 +597,10 @@ func (p *parser) qualifier() Qualifier {
 		p.expect(")")
 	}
 	// TO may also belong to FLOOR around the interval; it is the interval's only
-	// where the pair is one.
+	// where the pair is one, and where FLOOR does not end behind it.
+	if p.at("TO") && p.parens == p.floors && p.peek(2).is(")") {
+		return q
+	}
 	if next := p.peek(1); p.at("TO") && next.kind == kindWord && legalPair(q.Start, unitOf(next.text)) {
 		p.advance()
 		q.End = unitOf(p.advance().text)

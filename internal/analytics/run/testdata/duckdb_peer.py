@@ -25,6 +25,7 @@ def text(v):
 
 
 connection = duckdb.connect(config={"threads": 1})
+connection.execute("PRAGMA disable_optimizer")
 for line in sys.stdin:
     try:
         order = json.loads(line)
