@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -466,7 +467,9 @@ func (s *sources) run(cmd *cobra.Command, program *plan.Program, outputs []strin
 			return fmt.Errorf("the program has no stream %s", sql.Quote(name))
 		}
 		quoted, _ := json.Marshal(name)
-		head := append([]byte(`{"stream":`), quoted...)
+		// What the rows of one instant begin with is the same.
+		var head []byte
+		instant := int64(math.MinInt64)
 		var encoder *run.Encoder
 		if err := app.Tap(name, func(b *run.Batch) {
 			if encoder == nil {
@@ -477,10 +480,12 @@ func (s *sources) run(cmd *cobra.Command, program *plan.Program, outputs []strin
 					return
 				}
 				printed++
-				line = append(line[:0], head...)
-				line = time.UnixMilli(b.Time[i]).UTC().AppendFormat(append(line, `,"rowtime":"`...), "2006-01-02T15:04:05.000Z")
-				line = append(line, `","row":`...)
-				line = encoder.Append(line, b, i)
+				if t := b.Time[i]; t != instant {
+					head = append(append(head[:0], `{"stream":`...), quoted...)
+					head = time.UnixMilli(t).UTC().AppendFormat(append(head, `,"rowtime":"`...), "2006-01-02T15:04:05.000Z")
+					head, instant = append(head, `","row":`...), t
+				}
+				line = encoder.Append(append(line[:0], head...), b, i)
 				line = append(line, "}\n"...)
 				out.Write(line)
 			}
@@ -500,37 +505,50 @@ func (s *sources) run(cmd *cobra.Command, program *plan.Program, outputs []strin
 		if !ok {
 			continue
 		}
-		columns := append(slices.Clone(s.catalog.Sources[at].Columns), plan.HiddenColumns...)
+		columns := s.catalog.Sources[at].Columns
 		column, err := timeColumn(columns, name, timeName(s.formats[name], rowtime))
 		if err != nil {
 			return err
 		}
-		rows := run.NewRows(columns)
-		err = s.records(cmd, name, file, func(records []string) error {
+		rows, parser := run.NewRows(columns), s.parsers[name]
+		var arrivals []int64
+		var nulls []bool
+		var none, files []string
+		ms := int64(0)
+		refuse := func(problem, message, row string) { app.Refuse(problem, message, row, ms) }
+		err = s.records(cmd, name, file, func(records [][]byte) error {
 			if rowtime == "" {
 				clock = time.Now()
 			}
-			ms := clock.UnixMilli()
-			hidden := []plan.Value{{I: ms}, {Null: true}, {Null: true}, {S: file}}
+			ms = clock.UnixMilli()
 			rows.Reset()
 			for _, record := range records {
-				s.parsers[name].Parse(rows, record, ms, hidden, func(problem, message, row string) {
-					app.Refuse(problem, message, row, ms)
-				})
+				parser.ParseBytes(rows, record, ms, nil, refuse)
 			}
-			if rows.Len() == 0 {
+			n := rows.Len()
+			if n == 0 {
 				return nil
 			}
 			b := rows.Batch()
 			if column >= 0 {
-				for _, i := range b.Sel {
-					if v := b.Value(columns, column, i); !v.Null {
-						b.Time[i] = v.I
+				v := b.Cols[column]
+				for i, t := range v.I {
+					if v.Null == nil || !v.Null[i] {
+						b.Time[i] = t
 					}
 				}
 				clock = time.UnixMilli(slices.Max(b.Time))
 			}
 			end = max(end, slices.Max(b.Time))
+			for len(files) < n {
+				arrivals, nulls, none, files = append(arrivals, 0), append(nulls, true), append(none, ""), append(files, file)
+			}
+			for i := range n {
+				arrivals[i] = ms
+			}
+			// The hidden columns: records of a file have neither keys nor numbers.
+			nothing := &run.Vector{Null: nulls[:n], S: none[:n]}
+			b.Cols = append(b.Cols, &run.Vector{I: arrivals[:n]}, nothing, nothing, &run.Vector{S: files[:n]})
 			return app.Insert(name, b)
 		})
 		if err != nil {
@@ -555,8 +573,9 @@ const (
 	readBytes = 256 << 10
 )
 
-// records reads the records of an input, as many together as one read gives.
-func (s *sources) records(cmd *cobra.Command, name, file string, f func(records []string) error) error {
+// records reads the records of an input, as many together as one read gives. They
+// are f's until it returns.
+func (s *sources) records(cmd *cobra.Command, name, file string, f func(records [][]byte) error) error {
 	var r io.Reader
 	if file == "-" {
 		if s.stdin == nil {
@@ -571,7 +590,7 @@ func (s *sources) records(cmd *cobra.Command, name, file string, f func(records 
 		defer opened.Close()
 		r = opened
 	}
-	var records []string
+	var records [][]byte
 	buf, held := make([]byte, readBytes), 0 // the first held bytes are a line that has not ended
 	for {
 		n, err := r.Read(buf[held:])
@@ -586,11 +605,12 @@ func (s *sources) records(cmd *cobra.Command, name, file string, f func(records 
 			whole = filled
 		}
 		if whole > 0 {
-			// Rows keep parts of this text.
-			text := string(buf[:whole])
 			records = records[:0]
-			for line := range strings.Lines(text) {
-				if strings.TrimSpace(line) != "" {
+			for rest := buf[:whole]; len(rest) > 0; {
+				end := bytes.IndexByte(rest, '\n') + 1
+				line := rest[:end:end]
+				rest = rest[end:]
+				if line[0] > ' ' || len(bytes.TrimSpace(line)) > 0 {
 					records = append(records, line)
 				}
 			}
