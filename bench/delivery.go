@@ -220,7 +220,7 @@ func delivered(c *conn, name string, records int64) (objects int, err error) {
 		objects += len(d.Objects)
 	}
 	if n != records {
-		return 0, fmt.Errorf("%d records were put and %d delivered", records, n)
+		return 0, fmt.Errorf("%d records were put and %d delivered, by the latest %d deliveries", records, n, len(out.Deliveries))
 	}
 	return objects, nil
 }

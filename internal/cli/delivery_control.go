@@ -103,7 +103,7 @@ func deliveryLedger(c *connection) *cobra.Command {
 		}),
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON array")
-	cmd.Flags().Int32VarP(&limit, "limit", "n", 20, "how many deliveries, at most 10000")
+	cmd.Flags().Int32VarP(&limit, "limit", "n", 20, "how many deliveries, at most; the latest 256 are kept")
 	return cmd
 }
 

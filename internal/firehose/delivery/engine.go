@@ -722,8 +722,9 @@ const (
 	Expired Outcome = "expired"
 )
 
-// LedgerEntries is how many entries of a delivery stream's ledger are kept.
-const LedgerEntries = 64
+// LedgerEntries is how many entries of a delivery stream's ledger are kept: more
+// than one round of a hundred partitions, and about 100 KiB of metadata.
+const LedgerEntries = 256
 
 // Ledger returns what became of the newest batches, newest first, at most limit
 // or all that are kept if that is 0.
