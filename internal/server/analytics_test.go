@@ -551,7 +551,9 @@ func TestApplicationsSayWhatTheyLack(t *testing.T) {
 	r.stream("in", 1)
 	r.until("true", func() string { return strconv.FormatBool(!strings.Contains(overview(), "problem")) })
 	r.put("in", `{"k":"a","v":1}`)
-	r.until("true", func() string { return strconv.FormatBool(strings.Contains(r.events("a"), `"errorCode":"OutputError"`)) })
+	r.until("true", func() string {
+		return strconv.FormatBool(strings.Contains(r.events("a"), `"outputId":"1.1","errorCode":"OutputError"`))
+	})
 	r.stream("out", 1)
 	r.sorted("out", "{\"k\":\"a\",\"v\":1}\n")
 	r.until(`[{"account":"000000000000","region":"us-east-1","name":"a","status":"RUNNING","version":1,"runs":true,"millisBehindLatest":0,"rowsIn":1,"rowsOut":1}]`, overview)

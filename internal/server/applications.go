@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -395,6 +396,9 @@ func (r *applicationResources) Invoke(ctx context.Context, function app.Resource
 	return answer.Payload, nil
 }
 
+// requestID is what the messages of failed calls begin with.
+var requestID = regexp.MustCompile(`^RequestId: [0-9a-fA-F-]{36} (Error: )?`)
+
 // maxFailure bounds what is repeated of a function's own words.
 const maxFailure = 512
 
@@ -406,7 +410,9 @@ func functionFailure(payload []byte) string {
 	}
 	text := string(payload)
 	if json.Unmarshal(payload, &said) == nil && (said.Type != "" || said.Message != "") {
-		text = strings.TrimPrefix(said.Type+": "+said.Message, ": ")
+		// A timeout is told with the number of its call: the same failure must read the
+		// same each time, or it is told each time.
+		text = strings.TrimPrefix(said.Type+": "+requestID.ReplaceAllString(said.Message, ""), ": ")
 	}
 	if len(text) > maxFailure {
 		text = strings.ToValidUTF8(text[:maxFailure], "") + "…"

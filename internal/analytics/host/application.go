@@ -139,7 +139,9 @@ func (h *Host) open(a *app.Application, program *plan.Program) (_ *application, 
 	for _, spec := range a.Outputs {
 		columns, there := r.engine.Stream(spec.Stream)
 		if !there {
-			continue // nothing is ever delivered; the service starts such an application
+			// Nothing is ever delivered. The service starts such an application in silence.
+			r.problem("output "+spec.ID, spec.ID, "OutputError", fmt.Sprintf("the program creates no in-application stream %s: names of outputs are compared in their case, and a name without quotes is in upper case", spec.Stream))
+			continue
 		}
 		o := r.newOutput(spec, columns)
 		if err := r.engine.Tap(spec.Stream, func(b *run.Batch) { r.take(o, b) }); err != nil {

@@ -62,7 +62,7 @@ func (r *application) invoker(o *output) func(below uint64, keys []string, rows 
 			if size > maxEvent-eventHead {
 				// One row that no call can hold.
 				o.series.Add(RefusedRows, 1)
-				r.problem("rows of "+part, "", "OutputError", fmt.Sprintf("a row of %d bytes was left out: it is larger than what a function can be sent", len(rows[0].Data)))
+				r.problem("rows of "+part, o.spec.ID, "OutputError", fmt.Sprintf("a row of %d bytes was left out: it is larger than what a function can be sent", len(rows[0].Data)))
 				r.problem("rows of "+part, "", "", "")
 				rows = rows[1:]
 				continue
@@ -99,7 +99,7 @@ func (r *application) invoker(o *output) func(below uint64, keys []string, rows 
 			}
 			o.series.Add(Success, 0)
 			o.series.Add(LambdaDeliveryDeliveryFailedRecords, float64(len(left)))
-			r.problem(part, "", "OutputError", err.Error())
+			r.problem(part, o.spec.ID, "OutputError", err.Error())
 			if !pause(r.sending, attempt) {
 				return false
 			}

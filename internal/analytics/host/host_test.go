@@ -645,13 +645,13 @@ func TestADestinationThatTakesSomeRows(t *testing.T) {
 }
 
 // Another version reads its reference object again, also if nothing else has
-// changed; one that cannot be compiled leaves alone what runs.
+// changed; one that cannot be compiled leaves alone what runs, unless it is held.
 func TestUpdates(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &rig{source: newLog(7, 1), to: &sinkhole{}, files: vfs.NewMemory(), object: "a,Anna\n"}
 		h := r.open(t, func(o *Options) { o.MaxReference = 1000 })
 		a := application1(`CREATE STREAM "OUT" (N VARCHAR(8), C BIGINT); CREATE PUMP P AS INSERT INTO "OUT" SELECT STREAM t."N", COUNT(*) OVER (ROWS 1000 PRECEDING) FROM "IN_001" s LEFT JOIN "NAMES" t ON s."K" = t."K";`)
-		a.References = []app.Reference{{ID: "2.1", Table: "NAMES", Loaded: 1, Format: run.Format{CSV: true, RowDelimiter: "\n", ColumnDelimiter: ",", Columns: []run.SourceColumn{column("K", "VARCHAR(8)", ""), column("N", "VARCHAR(8)", "")}}}}
+		a.References = []app.Reference{{ID: "2.1", Table: "NAMES", Bucket: "b", Key: "k", Loaded: 1, Format: run.Format{CSV: true, RowDelimiter: "\n", ColumnDelimiter: ",", Columns: []run.SourceColumn{column("K", "VARCHAR(8)", ""), column("N", "VARCHAR(8)", "")}}}}
 		if err := h.Start(t.Context(), a); err != nil {
 			t.Fatal(err)
 		}
@@ -690,8 +690,33 @@ func TestUpdates(t *testing.T) {
 			t.Fatal(err)
 		}
 		settle(time.Minute)
-		if s := h.Status(a.ID); s.Problem != "the object is larger than 1000 bytes" {
+		if s := h.Status(a.ID); s.Problem != "object k in bucket b is larger than the 1000 bytes that a reference table may have" {
 			t.Errorf("%+v", s)
+		}
+		// A definition that cannot be run is held, and the state with it.
+		if err := h.Hold(t.Context(), &c, errors.New("line 1")); err != nil {
+			t.Fatal(err)
+		}
+		if s := h.Status(a.ID); s.Running || s.Problem != "the program cannot be run: line 1" {
+			t.Errorf("%+v", s)
+		}
+		d := b
+		d.References = slices.Clone(b.References)
+		d.References[0].Format = run.Format{RowPath: "$", Columns: []run.SourceColumn{column("K", "VARCHAR(8)", "$.k"), column("N", "INTEGER", "$.n")}}
+		d.Outputs = append(slices.Clone(a.Outputs), app.Output{ID: "1.2", Stream: "out"})
+		d.Code = strings.Replace(a.Code, "N VARCHAR(8)", "N INTEGER", 1)
+		r.mu.Lock()
+		r.object, r.told = `{"k":"a","n":5} {"k":"b","n":"x"} {"k":"c","n":"y"}`, nil
+		r.mu.Unlock()
+		if err := h.Update(t.Context(), &d); err != nil {
+			t.Fatal(err)
+		}
+		step(`{"N":5,"C":1}`)
+		if want := []string{
+			"1.2 OutputError the program creates no in-application stream out: names of outputs are compared in their case, and a name without quotes is in upper case",
+			`2.1 ReferenceDataError object k in bucket b: 2 of its rows could not be read and are not in the table, the first because`,
+		}; !slices.EqualFunc(r.told, want, strings.HasPrefix) {
+			t.Errorf("told %q, want %q", r.told, want)
 		}
 		if err := h.Close(t.Context()); err != nil {
 			t.Fatal(err)

@@ -156,7 +156,7 @@ func (r *application) writer(o *output) func(below uint64, keys []string, rows [
 					rest, refused := pick(rows, partly.Left), pick(rows, partly.Refused)
 					r.delivered(o, rows, rest, refused)
 					if len(refused) > 0 {
-						r.problem("rows of "+part, "", "OutputError", fmt.Sprintf("rows that the %s %s can never take were left out: %v", o.spec.Destination.Kind, o.spec.Destination.ARN, err))
+						r.problem("rows of "+part, o.spec.ID, "OutputError", fmt.Sprintf("rows that the %s %s can never take were left out: %v", o.spec.Destination.Kind, o.spec.Destination.ARN, err))
 						r.problem("rows of "+part, "", "", "")
 					}
 					if left = len(rest); left < len(rows) {
@@ -183,7 +183,7 @@ func (r *application) writer(o *output) func(below uint64, keys []string, rows [
 			if r.sending.Err() != nil {
 				return false
 			}
-			r.problem(part, "", "OutputError", err.Error())
+			r.problem(part, o.spec.ID, "OutputError", err.Error())
 			if !pause(r.sending, attempt) {
 				return false
 			}

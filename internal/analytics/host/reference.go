@@ -16,7 +16,7 @@ func (r *application) references() bool {
 	for _, ref := range r.a.References {
 		part := "reference " + ref.ID
 		for attempt := 0; ; attempt++ {
-			err := r.reference(ref)
+			err := r.reference(part, ref)
 			if err == nil {
 				r.problem(part, "", "", "")
 				break
@@ -33,7 +33,9 @@ func (r *application) references() bool {
 	return true
 }
 
-func (r *application) reference(ref app.Reference) error {
+// reference loads one table. What of the object cannot be read as rows is left out,
+// and told.
+func (r *application) reference(part string, ref app.Reference) error {
 	if r.h.o.OpenObject == nil {
 		return errors.New("there is no object store")
 	}
@@ -51,7 +53,7 @@ func (r *application) reference(ref app.Reference) error {
 		return err
 	}
 	if int64(len(raw)) > limit {
-		return fmt.Errorf("the object is larger than %d bytes", limit)
+		return fmt.Errorf("object %s in bucket %s is larger than the %d bytes that a reference table may have", ref.Key, ref.Bucket, limit)
 	}
 	parser, err := run.NewParser(ref.Format)
 	if err != nil {
@@ -63,6 +65,19 @@ func (r *application) reference(ref app.Reference) error {
 	}
 	rows := run.NewRows(columns)
 	now := r.now()
-	parser.Parse(rows, string(raw), now, nil, func(name, message, row string) { r.engine.Refuse(name, message, row, now) })
-	return r.engine.SetTable(ref.Table, rows)
+	refused, first := 0, ""
+	parser.Parse(rows, string(raw), now, nil, func(name, message, row string) {
+		if refused++; refused == 1 {
+			first = message
+		}
+		r.engine.Refuse(name, message, row, now)
+	})
+	if err := r.engine.SetTable(ref.Table, rows); err != nil {
+		return fmt.Errorf("object %s in bucket %s: %w", ref.Key, ref.Bucket, err)
+	}
+	if refused > 0 {
+		r.problem("rows of "+part, ref.ID, "ReferenceDataError", fmt.Sprintf("object %s in bucket %s: %d of its rows could not be read and are not in the table, the first because %s", ref.Key, ref.Bucket, refused, first))
+		r.problem("rows of "+part, "", "", "")
+	}
+	return nil
 }
