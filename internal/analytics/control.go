@@ -16,7 +16,7 @@ var _ analyticscontrol.Handler = Control{}
 
 // GetApplicationStatus tells how an application does: whether it runs, what keeps
 // it from reading or delivering, and how far it has got since it was started or
-// the server was.
+// changed, or the server was started.
 func (c Control) GetApplicationStatus(_ context.Context, call *api.Call, in *analyticscontrol.GetApplicationStatusInput) (*analyticscontrol.GetApplicationStatusOutput, error) {
 	a, err := c.resolve(call, in.ApplicationName)
 	if err != nil {

@@ -137,6 +137,91 @@ func TestReadmeLiveSQL(t *testing.T) {
 	}
 }
 
+// TestPageOfStreamingSQL runs all commands of docs/sql.md in their order, and looks
+// at what the page says that they print.
+func TestPageOfStreamingSQL(t *testing.T) {
+	install(t, "python")
+	raw, err := os.ReadFile(filepath.Join(harness.Root(), "docs", "sql.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	s, err := harness.Start(t.Context(), harness.Options{Data: filepath.Join(dir, "data"), Args: []string{"--region", "us-east-1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		stop, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 30*time.Second)
+		defer cancel()
+		if code, err := s.Stop(stop); code != 0 || err != nil {
+			t.Errorf("the server ended with exit code %d, %v", code, err)
+		}
+	}()
+	binary, err := harness.Binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var script strings.Builder
+	for _, b := range shellBlocks.FindAllStringSubmatch(string(raw), -1) {
+		script.WriteString(b[1])
+	}
+	text := strings.NewReplacer("127.0.0.1:4567", s.Address, "127.0.0.1:4568", s.Admin).Replace(script.String())
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	c := exec.CommandContext(ctx, "bash", "-e", "-u", "-x", "-o", "pipefail", "-c", "millrace() { "+binary+" \"$@\"; }\n"+text)
+	c.Dir = dir
+	c.Env = append(os.Environ(), "PATH="+inCache("python", "bin")+":"+os.Getenv("PATH"),
+		"AWS_CONFIG_FILE=/nonexistent", "AWS_SHARED_CREDENTIALS_FILE=/nonexistent", "LC_ALL=C.UTF-8", "PYTHONUTF8=1")
+	out, err := c.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	// What the page shows is printed, line by line.
+	wants := []string{
+		"1 passed, 0 failed",
+		`{"TICKER":"MSFT","TRADES":1,"HIGH":20.5}`,
+		`"Name": "price"`, // discovered
+		`"errorCode":"OutputError"`,
+		`"problem":"ResourceNotFoundException: Stream counted`,
+		`{"stream":"SESSIONS","rowtime":"2026-03-01T10:00:31.000Z","row":{"TICKER":"AMZN","TRADES":1,"DEAR":0,"PRICES":1}}`,
+		`{"stream":"RISES","rowtime":"2026-03-01T10:00:50.000Z","row":{"TICKER":"AMZN","PRICE":11.5}}`,
+		`{"N":null,"INNER_TEXT":"1","LIST":"[1, 2]"}`,
+		"created trades (version 2 of the API): reads stream trades, looks up s3://reference/companies.csv, writes stream counted",
+		"started trades",
+		"GROUP BY `window_start`, `window_end`, `window_time`, `ticker`;",
+	}
+	for _, line := range shownOutput(string(raw)) {
+		if line != "…" && !strings.HasPrefix(line, "rows ") {
+			wants = append(wants, line)
+		}
+	}
+	for _, want := range wants {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("the output has no %q", want)
+		}
+	}
+	if t.Failed() {
+		t.Logf("the output is\n%s", out)
+	}
+}
+
+// shownOutput are the lines of a page's blocks that are in no language: what it
+// says that its commands print.
+func shownOutput(page string) (lines []string) {
+	fence := ""
+	for _, line := range strings.Split(page, "\n") {
+		switch {
+		case fence == "" && strings.HasPrefix(line, "```"):
+			fence = line
+		case line == "```":
+			fence = ""
+		case fence == "```":
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
+
 // lineWatch keeps what is written to it, and tells when it has seen a text.
 type lineWatch struct {
 	want  string
