@@ -14,7 +14,7 @@ ARGS       ?=
 .PHONY: build run test unit conformance reliability lint check generate bench torture fuzz-short man package clean
 
 build: ## the binary, in bin/
-	go build -trimpath -o bin/millrace ./cmd/millrace
+	CGO_ENABLED=0 go build -trimpath -o bin/millrace ./cmd/millrace
 
 run: ## a server on the default ports, its data in ./data
 	go run ./cmd/millrace serve $(ARGS)
@@ -60,7 +60,7 @@ man: build ## man pages, in bin/man
 
 package: ## deb and rpm for VERSION and ARCH, in bin/package
 	rm -rf bin/package && mkdir -p bin/package/man bin/package/completions
-	go build -trimpath -o bin/package/native ./cmd/millrace
+	CGO_ENABLED=0 go build -trimpath -o bin/package/native ./cmd/millrace
 	bin/package/native man bin/package/man
 	gzip -9n bin/package/man/*.1
 	bin/package/native completion bash >bin/package/completions/millrace.bash

@@ -436,6 +436,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if err == nil {
 		s.health.enter(serving)
 		s.announce()
+		releaseStart()
 		select {
 		case <-ctx.Done():
 			s.logger.Info("stopping", "in flight", s.mux.InFlight(), "connections", s.api.Connections())
