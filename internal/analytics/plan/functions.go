@@ -344,11 +344,12 @@ func (b *binder) call(e *sql.Call) Expr {
 		}
 		b.fail(e, "", "%s is not a function of windows", name)
 	}
-	if e.Star || e.Distinct {
+	f, ok := functions[name]
+	if ok && (e.Star || e.Distinct) {
 		b.fail(e, "", "%s takes neither * nor DISTINCT", name)
 	}
-	f, ok := functions[name]
 	if !ok {
+		b.c.known(name)
 		if why, ok := unavailable[name]; ok {
 			b.fail(e, why, "there is no %s over a stream", name)
 		}

@@ -27,7 +27,7 @@ type Options struct {
 func Compile(text string, catalog Catalog, o Options) (*Program, error) {
 	tree, err := sql.Parse(text)
 	c := &compiler{text: text, options: o, program: &Program{}, streams: map[string]*Stream{}, tables: map[string]*Table{}, views: map[string]*sql.CreateView{},
-		functions: map[string][]*sql.CreateFunction{}, pumps: map[string]*Pump{}, used: map[*Stream]bool{}}
+		functions: map[string][]*sql.CreateFunction{}, pumps: map[string]*Pump{}, used: map[*Stream]bool{}, refused: map[string]bool{}}
 	if err != nil {
 		c.errors = err.(sql.Errors)
 	}
@@ -41,8 +41,13 @@ func Compile(text string, catalog Catalog, o Options) (*Program, error) {
 		c.tables[t.Name] = table
 		c.program.Tables = append(c.program.Tables, table)
 	}
+	for _, n := range tree.Refused {
+		c.refused[n.Last().Name] = true
+	}
 	for _, s := range tree.Statements {
-		c.recovered(func() { c.statement(s) })
+		if !c.recovered(func() { c.statement(s) }) {
+			c.refuse(s)
+		}
 	}
 	if len(c.errors) == 0 {
 		c.recovered(c.order)
@@ -65,6 +70,7 @@ type compiler struct {
 	pumps     map[string]*Pump
 	places    map[*Pump]sql.Span
 	used      map[*Stream]bool // by a pump
+	refused   map[string]bool  // names that statements with errors were to give
 	ctes      []cte
 	outer     *correlation // what a query in an expression sees outside
 	depth     int          // of functions and views in one another
@@ -91,18 +97,47 @@ func (c *compiler) fail(at sql.Span, hint, format string, args ...any) {
 	panic(bail{err})
 }
 
-func (c *compiler) recovered(f func()) {
+// followUp is an error that another one is the reason of, so that nobody needs to
+// be told.
+var followUp = &sql.Error{}
+
+// known gives up where a name is missing because its statement was refused.
+func (c *compiler) known(name string) {
+	if c.refused[name] {
+		panic(bail{followUp})
+	}
+}
+
+// refuse remembers what a statement with an error was to create.
+func (c *compiler) refuse(s sql.Statement) {
+	switch s := s.(type) {
+	case *sql.CreateStream:
+		c.refused[s.Name.Last().Name] = true
+	case *sql.CreatePump:
+		c.refused[s.Name.Last().Name] = true
+	case *sql.CreateFunction:
+		c.refused[s.Name.Last().Name] = true
+	case *sql.CreateView:
+		c.refused[s.Name.Last().Name] = true
+		delete(c.views, s.Name.Last().Name)
+	}
+}
+
+func (c *compiler) recovered(f func()) (ok bool) {
 	defer func() {
 		switch r := recover().(type) {
 		case nil:
 		case bail:
-			c.errors = append(c.errors, r.err)
+			if r.err != followUp {
+				c.errors = append(c.errors, r.err)
+			}
 			c.depth, c.ctes, c.outer = 0, nil, nil
 		default:
 			panic(r)
 		}
 	}()
 	f()
+	return true
 }
 
 func (c *compiler) extension(at sql.Node, what string) {
@@ -135,6 +170,7 @@ func (c *compiler) statement(s sql.Statement) {
 		for _, n := range s.Names {
 			p := c.pumps[n.Last().Name]
 			if p == nil {
+				c.known(n.Last().Name)
 				c.fail(n.Place(), "", "there is no pump %s", sql.Quote(n.Last().Name))
 			}
 			p.Stopped = s.Stop
@@ -236,7 +272,10 @@ func (c *compiler) createFunction(s *sql.CreateFunction) {
 
 func (c *compiler) drop(s *sql.Drop) {
 	name := s.Name.Last().Name
-	missing := func() { c.fail(s.Name.Place(), "", "there is no %s %s", strings.ToLower(s.What), sql.Quote(name)) }
+	missing := func() {
+		c.known(name)
+		c.fail(s.Name.Place(), "", "there is no %s %s", strings.ToLower(s.What), sql.Quote(name))
+	}
 	switch s.What {
 	case "STREAM":
 		st := c.streams[name]
@@ -304,6 +343,7 @@ func (c *compiler) target(n sql.Name) *Stream {
 	if c.tables[name] != nil || c.views[name] != nil {
 		c.fail(n.Place(), "", "%s is not a stream", sql.Quote(name))
 	}
+	c.known(name)
 	c.fail(n.Place(), c.nearestRelation(n.Last()), "there is no stream %s", sql.Quote(name))
 	return nil
 }

@@ -81,6 +81,7 @@ func (c *compiler) relation(n sql.Name) Node {
 	if strings.EqualFold(name, ErrorStream) {
 		c.fail(n.Place(), "make it an output of the application", "%s cannot be read", ErrorStream)
 	}
+	c.known(name)
 	c.fail(n.Place(), c.nearestRelation(n.Last()), "there is no stream or table %s", sql.Quote(name))
 	return nil
 }

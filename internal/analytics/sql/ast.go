@@ -32,6 +32,8 @@ func (n Name) Last() Ident { return n.Parts[len(n.Parts)-1] }
 type Program struct {
 	Text       string
 	Statements []Statement
+	// Refused are the names that statements with errors were to give.
+	Refused []Name
 }
 
 // Statement is one of CreateStream, CreatePump, CreateFunction, CreateView, Drop,

@@ -23,8 +23,11 @@ func Parse(text string) (*Program, error) {
 		if p.tokens[0].kind == kindEnd && p.broken == nil {
 			break
 		}
+		p.creates = nil
 		if s := p.recovered(func() Node { return p.statement() }); s != nil {
 			program.Statements = append(program.Statements, s.(Statement))
+		} else if p.creates != nil {
+			program.Refused = append(program.Refused, *p.creates)
 		}
 	}
 	if len(p.errors) > 0 {
@@ -80,6 +83,8 @@ type parser struct {
 	floors int    // those inside FLOOR or CEIL, where TO and a unit before the last one is theirs
 	broken *Error // the current token is none
 	errors Errors
+	// creates is the name that the statement gives.
+	creates *Name
 }
 
 // bail carries an error up to the statement.
@@ -108,7 +113,7 @@ func (p *parser) skip() {
 	p.broken = p.errs[0]
 }
 
-// recovered runs f and, after an error, moves behind the next semicolon.
+// recovered runs f and, after an error, moves to the end of the statement.
 func (p *parser) recovered(f func() Node) (n Node) {
 	defer func() {
 		switch r := recover().(type) {
@@ -116,7 +121,8 @@ func (p *parser) recovered(f func() Node) (n Node) {
 		case bail:
 			p.errors = append(p.errors, r.err)
 			n, p.depth, p.parens, p.floors = nil, 0, 0, 0
-			for !p.tokens[0].is(";") && (p.broken != nil || p.tokens[0].kind != kindEnd) {
+			// CREATE stands nowhere but at the beginning of a statement.
+			for !p.atAny(";", "CREATE") && (p.broken != nil || p.tokens[0].kind != kindEnd) {
 				p.skip()
 			}
 		default:
@@ -271,6 +277,13 @@ func (p *parser) name(what string) Name {
 	return n
 }
 
+// created reads the name of what a statement creates.
+func (p *parser) created(what string) Name {
+	n := p.name(what)
+	p.creates = &n
+	return n
+}
+
 func (p *parser) identList(what string) []Ident {
 	p.expect("(")
 	list := []Ident{p.ident(what)}
@@ -292,10 +305,24 @@ func (p *parser) statement() Statement {
 	start := p.start()
 	s := p.statementBody(start)
 	if p.tokens[0].kind != kindEnd && !p.at(";") {
+		if p.at("CREATE") {
+			// Nothing is wrong with the statement itself.
+			p.errors = append(p.errors, NewError(p.lexer.text, p.tokens[0].span, "end the statement before it with ;", "expected \";\" or the end of the text, found %s", p.describe(p.tokens[0])))
+			return s
+		}
+		// A misspelt keyword has been taken for the alias of what is before it.
+		if before := p.lexer.text[p.last.Start:p.last.End]; before != "" && isLetter(before[0]) && !reserved[strings.ToUpper(before)] {
+			if near := Nearest(strings.ToUpper(before), followingWords); near != "" {
+				p.failAt(p.last, "did you mean "+near+"?", "%q does not belong here", before)
+			}
+		}
 		p.unexpected("\";\" or the end of the text")
 	}
 	return s
 }
+
+// followingWords begin what comes behind a table.
+var followingWords = []string{"WHERE", "GROUP", "HAVING", "ORDER", "WINDOW", "WINDOWED", "JOIN", "INNER", "LEFT", "RIGHT", "FULL", "CROSS", "UNION", "OVER", "LIMIT"}
 
 var statementWords = []string{"CREATE", "DROP", "ALTER", "INSERT", "SELECT", "SET", "EXPLAIN", "WITH", "VALUES"}
 
@@ -356,7 +383,7 @@ func (p *parser) create(start Pos) Statement {
 	}
 	switch what := p.expectOne("STREAM", "PUMP", "FUNCTION", "VIEW"); what {
 	case "STREAM":
-		s := &CreateStream{Replace: replace, Name: p.name("the stream's name")}
+		s := &CreateStream{Replace: replace, Name: p.created("the stream's name")}
 		p.expect("(")
 		s.Columns = p.columns()
 		p.closeList("the columns")
@@ -364,7 +391,7 @@ func (p *parser) create(start Pos) Statement {
 		s.node = p.from(start)
 		return s
 	case "PUMP":
-		s := &CreatePump{Replace: replace, Name: p.name("the pump's name")}
+		s := &CreatePump{Replace: replace, Name: p.created("the pump's name")}
 		if p.accept("STOPPED") {
 			s.Stopped = true
 		} else {
@@ -378,7 +405,7 @@ func (p *parser) create(start Pos) Statement {
 	case "FUNCTION":
 		return p.createFunction(start, replace)
 	}
-	s := &CreateView{Replace: replace, Name: p.name("the view's name")}
+	s := &CreateView{Replace: replace, Name: p.created("the view's name")}
 	if p.at("(") {
 		s.Columns = p.identList("a column's name")
 	}
@@ -424,7 +451,7 @@ func (p *parser) columns() []ColumnDef {
 }
 
 func (p *parser) createFunction(start Pos, replace bool) Statement {
-	f := &CreateFunction{Replace: replace, Name: p.name("the function's name")}
+	f := &CreateFunction{Replace: replace, Name: p.created("the function's name")}
 	p.expect("(")
 	if !p.at(")") {
 		f.Params = p.columns()
