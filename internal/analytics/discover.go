@@ -101,7 +101,7 @@ func (s *Service) discover(ctx context.Context, call *api.Call, in *kinesisanaly
 	for i, r := range samples {
 		list[i] = string(r.Data)
 	}
-	format, err := discover.Schema(list)
+	format, err := discover.Most(list)
 	if err != nil {
 		return nil, undetected(processed, "Unable to detect the schema: "+err.Error()+".")
 	}
@@ -171,6 +171,9 @@ func (s *Service) sampleObject(ctx context.Context, bucketARN, key, role string)
 		return nil, refused(&objects.Error{Code: "NoSuchBucket", Status: 404})
 	}
 	body, info, err := s.options.Objects(ctx, role).Get(ctx, bucketName(bucketARN), key, objects.Range{Length: maxSampleBytes})
+	if known := (*objects.Error)(nil); errors.As(err, &known) && known.Code == objects.CodeInvalidRange {
+		return nil, nil // it is empty
+	}
 	if err != nil {
 		return nil, refused(err)
 	}

@@ -39,6 +39,35 @@ func Schema(samples []string) (run.Format, error) {
 	return fromText(samples)
 }
 
+// Most is Schema for records of which a few may be wrong: if most of the samples
+// are JSON, those that are not are left out, as the program leaves them out.
+func Most(samples []string) (run.Format, error) {
+	f, err := Schema(samples)
+	if err == nil {
+		return f, nil
+	}
+	documents := slices.DeleteFunc(slices.Clone(samples), func(s string) bool {
+		t := strings.TrimSpace(s)
+		return t == "" || t[0] != '{' && t[0] != '[' || !isDocuments(t)
+	})
+	if 2*len(documents) <= len(samples) {
+		return f, err
+	}
+	return Schema(documents)
+}
+
+// isDocuments reports whether a text is JSON, one document or several.
+func isDocuments(text string) bool {
+	d := json.NewDecoder(strings.NewReader(text))
+	for d.More() {
+		var document json.RawMessage
+		if d.Decode(&document) != nil {
+			return false
+		}
+	}
+	return true
+}
+
 // guess is what is known of a column.
 type guess struct {
 	path    string // JSON path
@@ -134,13 +163,18 @@ func fromJSON(samples []string) (run.Format, bool) {
 	return f, true
 }
 
-// document reads one JSON object in the order of its members.
+// document reads one JSON object in the order of its members, or an array of them:
+// its elements are rows then.
 func (c *collector) document(d *json.Decoder) bool {
-	t, err := d.Token()
-	if err != nil || t != json.Delim('{') {
+	switch t, err := d.Token(); {
+	case err != nil:
 		return false
+	case t == json.Delim('{'):
+		return c.object(d, "$", "", 0)
+	case t == json.Delim('['):
+		return c.arrayValue(d, "$", "", 0)
 	}
-	return c.object(d, "$", "", 0)
+	return false
 }
 
 func (c *collector) object(d *json.Decoder, path, name string, depth int) bool {
@@ -153,11 +187,23 @@ func (c *collector) object(d *json.Decoder, path, name string, depth int) bool {
 			return false
 		}
 		key := t.(string)
+		step := "." + key
+		if strings.ContainsAny(key, ".[") {
+			step = "['" + key + "']"
+		}
+		if key == "" || strings.Contains(key, "]") {
+			// No path leads there.
+			var skipped json.RawMessage
+			if d.Decode(&skipped) != nil {
+				return false
+			}
+			continue
+		}
 		full := key
 		if name != "" {
 			full = name + "_" + key
 		}
-		if !c.value(d, path+"."+key, full, depth+1) {
+		if !c.value(d, path+step, full, depth+1) {
 			return false
 		}
 	}
@@ -263,12 +309,15 @@ func fromText(samples []string) (run.Format, error) {
 			}
 		}
 	}
+	if c := strings.TrimSpace(lines[0])[0]; c == '{' || c == '[' {
+		return run.Format{}, ErrUnknown // commas of JSON that could not be read
+	}
 	best, columns := "", 1
 	for _, delimiter := range []string{",", ";", "|", "\t"} {
-		n := strings.Count(lines[0], delimiter) + 1
+		n := len(fields(lines[0], delimiter))
 		same := true
 		for _, l := range lines {
-			same = same && strings.Count(l, delimiter)+1 == n
+			same = same && len(fields(l, delimiter)) == n
 		}
 		if same && n > columns {
 			best, columns = delimiter, n
@@ -278,13 +327,12 @@ func fromText(samples []string) (run.Format, error) {
 		return run.Format{}, ErrUnknown
 	}
 	guesses := make([]guess, columns)
-	header := len(lines) > 1 && isHeader(strings.Split(lines[0], best))
+	header := len(lines) > 1 && isHeader(fields(lines[0], best))
 	for i, l := range lines {
 		if i == 0 && header {
 			continue
 		}
-		for k, field := range strings.Split(l, best) {
-			field = strings.Trim(strings.TrimSpace(field), `"`)
+		for k, field := range fields(l, best) {
 			if _, err := strconv.ParseFloat(field, 64); err == nil {
 				guesses[k].number(field)
 			} else if field != "" {
@@ -294,21 +342,52 @@ func fromText(samples []string) (run.Format, error) {
 	}
 	f := run.Format{CSV: true, RowDelimiter: row, ColumnDelimiter: best}
 	names := map[string]bool{}
-	first := strings.Split(lines[0], best)
+	first := fields(lines[0], best)
 	for i := range guesses {
 		name := "COL_" + strconv.Itoa(i)
 		if header {
-			name = columnName(strings.Trim(strings.TrimSpace(first[i]), `"`), i)
+			name = columnName(first[i], i)
 		}
 		f.Columns = append(f.Columns, run.SourceColumn{Name: unique(names, name), Type: guesses[i].sqlType()})
 	}
 	return f, nil
 }
 
+// fields splits a line at a delimiter, but not within quotes, and takes quotes and
+// white space around fields away.
+func fields(line, delimiter string) []string {
+	var list []string
+	for more := true; more; {
+		var field string
+		trimmed := strings.TrimLeft(line, " ")
+		if inner, quoted := strings.CutPrefix(trimmed, `"`); quoted {
+			var b strings.Builder
+			for {
+				text, rest, closed := strings.Cut(inner, `"`)
+				b.WriteString(text)
+				inner = rest
+				if again, double := strings.CutPrefix(inner, `"`); closed && double {
+					b.WriteByte('"')
+					inner = again
+					continue
+				}
+				break
+			}
+			// What follows the closing quote belongs to the field.
+			var tail string
+			tail, line, more = strings.Cut(inner, delimiter)
+			field = b.String() + tail
+		} else {
+			field, line, more = strings.Cut(line, delimiter)
+		}
+		list = append(list, strings.TrimSpace(field))
+	}
+	return list
+}
+
 // isHeader reports whether the fields of a line look like names.
 func isHeader(fields []string) bool {
 	for _, f := range fields {
-		f = strings.Trim(strings.TrimSpace(f), `"`)
 		if f == "" || f[0] >= '0' && f[0] <= '9' || f[0] == '-' {
 			return false
 		}

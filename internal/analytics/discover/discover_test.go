@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/millrace/millrace/internal/analytics/run"
 )
 
 func TestSchema(t *testing.T) {
@@ -33,9 +35,15 @@ func TestSchema(t *testing.T) {
 			[]string{"id,name,value\n1,ab,2.5\n2,c,3\n"},
 			"csv \"\\n\" \",\" id INTEGER , name VARCHAR(4) , COL_value DOUBLE ",
 		},
-		"csv without": {[]string{"1;x\r\n", "2;yy\r\n"}, "csv \"\\r\\n\" \";\" COL_0 INTEGER , COL_1 VARCHAR(4) "},
+		"an array of objects":  {[]string{`[{"a":1,"b":"x"},{"a":2}]`, `[]`}, "$ a INTEGER $[0:].a, b VARCHAR(4) $[0:].b"},
+		"an array of values":   {[]string{`[1,2]`}, "$ COL_0 VARCHAR(16) $[0:]"},
+		"names without a path": {[]string{`{"a.b":{"c":1},"":2,"d[0]":[1],"e":3}`}, "$ COL_ab_c INTEGER $['a.b'].c, e INTEGER $.e"},
+		"csv with quotes":      {[]string{`1,"x, ""y""",z` + "\n" + `2, "p" ,q`}, "csv \"\\n\" \",\" COL_0 INTEGER , COL_1 VARCHAR(16) , COL_2 VARCHAR(4) "},
+		"csv with open quotes": {[]string{`1,"x`, `2,y`}, "csv \"\\n\" \",\" COL_0 INTEGER , COL_1 VARCHAR(4) "},
+		"some are wrong":       {[]string{`{"a":1}`, `oops`, `{"a":`, `{"a":2.5} {"b":1}`, `{"b":2}`}, "$ a DOUBLE $.a, b INTEGER $.b"},
+		"csv without":          {[]string{"1;x\r\n", "2;yy\r\n"}, "csv \"\\r\\n\" \";\" COL_0 INTEGER , COL_1 VARCHAR(4) "},
 	} {
-		f, err := Schema(c.samples)
+		f, err := Most(c.samples)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -55,8 +63,8 @@ func TestSchema(t *testing.T) {
 }
 
 func TestNoSchema(t *testing.T) {
-	for _, samples := range [][]string{nil, {""}, {"plain words"}, {`{"a":`}, {"\xff\xfe"}} {
-		if f, err := Schema(samples); !errors.Is(err, ErrUnknown) {
+	for _, samples := range [][]string{nil, {""}, {"plain words"}, {`{"a":`}, {"\xff\xfe"}, {`{"a":1, "b":2`, `{"a":1, "b":2`}, {`{"a":1}`, "x"}, {`{}`}, {`[`}} {
+		if f, err := Most(samples); !errors.Is(err, ErrUnknown) {
 			t.Errorf("%q gives %+v, %v", samples, f, err)
 		}
 	}
@@ -65,9 +73,14 @@ func TestNoSchema(t *testing.T) {
 func FuzzSchema(f *testing.F) {
 	f.Add(`{"a":[{"b":1}]}`, "x,y\n1,2")
 	f.Fuzz(func(t *testing.T, a, b string) {
-		format, err := Schema([]string{a, b})
+		format, err := Most([]string{a, b})
 		if err == nil && (len(format.Columns) == 0 || len(format.Columns) > 1000) {
 			t.Fatal(len(format.Columns))
+		}
+		if err == nil {
+			if _, err := run.NewParser(format); err != nil {
+				t.Fatal(err)
+			}
 		}
 	})
 }
