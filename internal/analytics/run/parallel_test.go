@@ -49,7 +49,7 @@ func TestCasesSharedByWorkers(t *testing.T) {
 		t.Run(c.Name, func(t *testing.T) {
 			for _, workers := range []int{1, 2, 3, 8} {
 				for _, batch := range []int{1, 3, 1000} {
-					for _, o := range []cases.Options{{}, {Resume: true}, {Kill: true}} {
+					for _, o := range []cases.Options{{}, {Resume: true}, {Resume: true, Relay: true}, {Kill: true}} {
 						o.Batch, o.Workers = batch, workers
 						if err := c.Run(o); err != nil {
 							t.Errorf("%+v: %v", o, err)

@@ -33,9 +33,9 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 //	10:00:01 a|7
 //	====
 //
-// Every script runs straight through, row by row; and again in batches, shared by
-// several workers, and stopped behind every event and gone on from the snapshot.
-// The rows are the same.
+// Every script runs straight through, row by row; and again in batches of every
+// size, shared by several workers, and stopped behind every insert and gone on from
+// the snapshot, by as many workers or by others. The rows are the same.
 type script struct {
 	head    string // with the program
 	catalog plan.Catalog
@@ -137,6 +137,7 @@ type how struct {
 	batch   int // rows at most; 0 is as the script has them
 	workers int
 	resume  bool
+	relay   bool // those that go on have other numbers of workers
 }
 
 // runner is one run of a script.
@@ -203,6 +204,9 @@ func (r *runner) resumed() {
 		return
 	}
 	snapshot := r.app.Snapshot(nil)
+	if r.how.relay {
+		r.how.workers = r.how.workers%4 + 1
+	}
 	r.open()
 	kept, err := r.app.Restore(snapshot)
 	if err != nil {
@@ -383,9 +387,14 @@ func TestScripts(t *testing.T) {
 					t.Errorf("%s\n  got:\n%s\n  want:\n%s", s.head, got, s.want)
 				}
 				fmt.Fprintf(&out, "%s\n----\n%s\n----\n%s\n====\n", s.head, strings.Join(s.lines, "\n"), got)
-				for _, h := range []how{{}, {batch: 2}, {batch: 1000}, {batch: 1000, workers: 4}, {batch: 1, resume: true}, {batch: 3, workers: 3, resume: true}} {
-					if again := s.run(t, h); again != got {
-						t.Errorf("%s\n  run with %+v:\n%s\n  and straight:\n%s", s.head, h, again, got)
+				for _, batch := range []int{0, 1, 3, 1000} {
+					for _, workers := range []int{1, 2, 8} {
+						for _, h := range []how{{}, {resume: true}, {resume: true, relay: true}} {
+							h.batch, h.workers = batch, workers
+							if again := s.run(t, h); again != got {
+								t.Errorf("%s\n  run with %+v:\n%s\n  and straight:\n%s", s.head, h, again, got)
+							}
+						}
 					}
 				}
 			}
