@@ -18,6 +18,7 @@ type aggregate struct {
 	vectors   []*Vector
 	values    []*Vector
 	ids       []int32 // the group of each row of a batch
+	hashes    []uint64
 	next      sink
 
 	// Where the groups are divided between several operators, ordered is set, and
@@ -126,7 +127,7 @@ func (a *aggregate) add(b *Batch, sel []int32) {
 			a.ids[i] = 0
 		}
 	} else {
-		a.groups.findAll(a.vectors, sel, a.ids)
+		a.groups.findAll(a.vectors, sel, a.ids, a.hashes)
 	}
 	if a.ordered {
 		a.note(sel)

@@ -126,12 +126,13 @@ func (g *groups) findHashed(h uint32, cols []*Vector, i int32) (id int, fresh bo
 	}
 }
 
-// findAll puts the numbers of the groups of rows into ids.
-func (g *groups) findAll(cols []*Vector, sel, ids []int32) {
+// findAll puts the numbers of the groups of rows into ids; hashes are those of the
+// rows' keys, by position, if they are known.
+func (g *groups) findAll(cols []*Vector, sel, ids []int32, hashes []uint64) {
 	if len(g.columns) == 1 && cols[0].Null == nil && g.keys.cols[0].Null == nil {
 		switch kind := g.columns[0].Type.Kind; {
 		case kind == sql.KindVarchar:
-			g.findTexts(cols, sel, ids)
+			g.findTexts(cols, sel, ids, hashes)
 			return
 		case plan.ClassOf(g.columns[0].Type) == plan.ClassInt:
 			g.findIntegers(cols, sel, ids)
@@ -139,18 +140,29 @@ func (g *groups) findAll(cols []*Vector, sel, ids []int32) {
 		}
 	}
 	for _, i := range sel {
-		id, _ := g.find(cols, i)
+		var h uint64
+		if hashes != nil {
+			h = hashes[i]
+		} else {
+			h = hashRow(g.columns, cols, i)
+		}
+		id, _ := g.findHashed(folded(h), cols, i)
 		ids[i] = int32(id)
 	}
 }
 
 // findTexts is findAll for one key of texts without nulls.
-func (g *groups) findTexts(cols []*Vector, sel, ids []int32) {
+func (g *groups) findTexts(cols []*Vector, sel, ids []int32, hashes []uint64) {
 	values, keys := cols[0].S, g.keys.cols[0]
 rows:
 	for _, i := range sel {
 		v := values[i]
-		h := folded(mix(firstHash, maphash.String(seed, v)))
+		var h uint32
+		if hashes != nil {
+			h = folded(hashes[i])
+		} else {
+			h = folded(mix(firstHash, maphash.String(seed, v)))
+		}
 		for at := h & g.mask; ; at = (at + 1) & g.mask {
 			s := g.slots[at]
 			if s == noSlot {

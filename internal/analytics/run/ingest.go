@@ -82,9 +82,32 @@ type pathNode struct {
 // member is what an object's member at some place began with in the records before:
 // mostly it does again, and need not be read to be known.
 type member struct {
-	text   string    // the name, in quotes, to the colon
-	child  *pathNode // nil if nothing is wanted of it
-	misses int
+	text        string    // the name, in quotes, to the colon
+	child       *pathNode // nil if nothing is wanted of it
+	misses      int
+	first, last uint64 // words that text begins and ends with; of a shorter one, with zeros behind
+	mask        uint64 // of the bytes of first that text has
+}
+
+func newMember(text string, child *pathNode) member {
+	m := member{text: strings.Clone(text), child: child, mask: ^uint64(0)}
+	if n := len(text); n < 8 {
+		var padded [8]byte
+		copy(padded[:], text)
+		m.first, m.mask = word(string(padded[:]), 0), 1<<(8*n)-1
+	} else {
+		m.first, m.last = word(text, 0), word(text, n-8)
+	}
+	return m
+}
+
+// at reports whether the member's text stands at a place.
+func (m *member) at(s string, i int) bool {
+	n := len(m.text)
+	if i+8 > len(s) || i+n > len(s) || n > 16 {
+		return strings.HasPrefix(s[i:], m.text)
+	}
+	return (word(s, i)^m.first)&m.mask == 0 && (n <= 8 || word(s, i+n-8) == m.last)
 }
 
 const (
@@ -196,7 +219,7 @@ func (n *pathNode) learn(at int, text, name string) (child *pathNode, next int) 
 		return child, at + 1
 	}
 	if at == len(n.members) {
-		n.members = append(n.members, member{text: strings.Clone(text), child: child})
+		n.members = append(n.members, newMember(text, child))
 		return child, at + 1
 	}
 	// A member that is left out now and then puts the others out of place.
@@ -207,7 +230,7 @@ func (n *pathNode) learn(at int, text, name string) (child *pathNode, next int) 
 	}
 	m := &n.members[at]
 	if m.misses++; m.misses >= knownMisses {
-		*m = member{text: strings.Clone(text), child: child}
+		*m = newMember(text, child)
 	}
 	return child, at + 1
 }
@@ -381,7 +404,7 @@ func (p *Parser) object(s *scanner, n *pathNode, cells []cell, depth int) bool {
 	for k := 0; ; {
 		s.space()
 		var child *pathNode
-		if k < len(n.members) && strings.HasPrefix(s.s[s.i:], n.members[k].text) {
+		if k < len(n.members) && n.members[k].at(s.s, s.i) {
 			m := &n.members[k]
 			m.misses = 0
 			s.i += len(m.text)
@@ -396,9 +419,19 @@ func (p *Parser) object(s *scanner, n *pathNode, cells []cell, depth int) bool {
 			child, k = n.learn(k, s.s[from:s.i], name)
 		}
 		ok := false
-		if child == nil {
+		s.space()
+		switch c := s.peek(); {
+		case c == '"' && child == nil:
+			ok = s.pass()
+		case child == nil:
 			ok = s.skip(depth + 1)
-		} else {
+		case c == '"' && child.leaf:
+			v := &cells[child.column]
+			v.kind, v.exact = jsonString, false
+			v.s, ok = s.str()
+		case child.leaf && c != '{' && c != '[':
+			ok = s.scalar(&cells[child.column])
+		default:
 			ok = p.value(s, child, cells, depth+1)
 		}
 		if !ok {
@@ -926,7 +959,7 @@ func (s *scanner) number(v *cell) bool {
 			return false
 		}
 	}
-	*v = cell{kind: jsonNumber}
+	v.kind, v.exact = jsonNumber, false
 	if s.peek()|0x20 == 'e' {
 		s.i++
 		if c := s.peek(); c == '+' || c == '-' {
@@ -988,10 +1021,12 @@ func plain(t string, i int) int {
 
 const ones, highs = 0x0101010101010101, 0x8080808080808080
 
-// word are eight bytes of a text, the first one lowest.
+// word are eight bytes of a text, the first one lowest. The bounds are checked once,
+// and it is one load.
 func word(t string, i int) uint64 {
-	return uint64(t[i]) | uint64(t[i+1])<<8 | uint64(t[i+2])<<16 | uint64(t[i+3])<<24 |
-		uint64(t[i+4])<<32 | uint64(t[i+5])<<40 | uint64(t[i+6])<<48 | uint64(t[i+7])<<56
+	b := t[i : i+8]
+	return uint64(b[0]) | uint64(b[1])<<8 | uint64(b[2])<<16 | uint64(b[3])<<24 |
+		uint64(b[4])<<32 | uint64(b[5])<<40 | uint64(b[6])<<48 | uint64(b[7])<<56
 }
 
 // special marks quotes, backslashes and control characters among eight bytes: the

@@ -249,10 +249,11 @@ type forked struct {
 	columns []plan.ColumnInfo // of keys
 	lanes   []*fork
 	key     []*Vector
-	share   int     // a batch of so many times forkRows is worth sharing
-	owners  []uint8 // of the batch's rows: the number of the lane
-	place   int64   // positions in batches before this one
-	newest  int     // the lane of the last row
+	share   int      // a batch of so many times forkRows is worth sharing
+	owners  []uint8  // of the batch's rows: the number of the lane
+	hashes  []uint64 // of the batch's rows: of their keys
+	place   int64    // positions in batches before this one
+	newest  int      // the lane of the last row
 	joins
 	next sink
 }
@@ -321,9 +322,10 @@ func (c *builder) fork(name string, keys []plan.Expr, to sink, j joins, operator
 
 // laneOf is which of n lanes a key belongs to.
 func laneOf(columns []plan.ColumnInfo, key []*Vector, i int32, n int) int {
-	h := hashRow(columns, key, i)
-	return int((h >> 32) * uint64(n) >> 32)
+	return laneOfHash(hashRow(columns, key, i), n)
 }
+
+func laneOfHash(h uint64, n int) int { return int((h >> 32) * uint64(n) >> 32) }
 
 func (f *forked) rows(b *Batch) {
 	x := f.c.x
@@ -338,12 +340,14 @@ func (f *forked) rows(b *Batch) {
 	if cap(f.owners) < b.N {
 		f.owners = make([]uint8, b.N, b.N+b.N/4)
 	}
-	owners := f.owners[:b.N]
+	f.hashes = sized(f.hashes, b.N)
+	owners, hashes := f.owners[:b.N], f.hashes
 	own := func(sel []int32) {
 		for _, i := range sel {
 			owners[i] = 0 // where a key that fails does so again, and is reported
 			if len(x.fails) == 0 || !x.bad[i] {
-				owners[i] = uint8(laneOf(f.columns, f.key, i, len(f.lanes)))
+				hashes[i] = hashRow(f.columns, f.key, i)
+				owners[i] = uint8(laneOfHash(hashes[i], len(f.lanes)))
 			}
 		}
 	}
@@ -366,8 +370,11 @@ func (f *forked) rows(b *Batch) {
 		if len(l.sel) > 0 {
 			l.in = *b
 			l.in.Sel = l.sel
-			if a, ok := l.op.(*aggregate); ok {
-				a.place = f.place
+			switch op := l.op.(type) {
+			case *aggregate:
+				op.place, op.hashes = f.place, hashes
+			case *windowed:
+				op.hashes = hashes
 			}
 			if l.sel[len(l.sel)-1] == last {
 				f.newest = int(l.number)

@@ -17,8 +17,9 @@ type windowed struct {
 	cols    []*Vector
 	bad     []int32
 	why     []error
-	longest int64 // size of the largest frame in time, -1 if there is none
-	swept   int64 // when keys without rows were forgotten last
+	longest int64    // size of the largest frame in time, -1 if there is none
+	swept   int64    // when keys without rows were forgotten last
+	hashes  []uint64 // of the keys of a batch's rows, if they are known
 	next    sink
 }
 
@@ -253,7 +254,7 @@ func (w *windowed) rows(b *Batch) {
 func (w *windowed) slide(f *frame, b *Batch, sel []int32) {
 	f.ids = sized(f.ids, b.N)
 	if len(f.keys) > 0 {
-		f.groups.findAll(f.vectors, sel, f.ids)
+		f.groups.findAll(f.vectors, sel, f.ids, w.hashes)
 	} else {
 		for _, i := range sel {
 			f.ids[i] = 0
