@@ -20,12 +20,18 @@ var deliveryStreams = &service{name: "firehose", target: "Firehose_20150804", in
 	return firehose.New(firehose.Options{Region: region, BaseEndpoint: &endpoint, Credentials: keys, Retryer: aws.NopRetryer{}, HTTPClient: over})
 }}
 
+func deliveryNode() []string { return append(node(), "client-firehose", "FirehoseClient") }
+
 var deliveryWays = []way{
 	{"go/http", deliveryStreams.sdk(false), `^$`},
 	{"go/tls", deliveryStreams.sdk(true), `^$`},
 	{"boto3/http", subprocess("python", false, nil, deliveryStreams.python("boto3")), `^$`},
 	{"boto3/tls", subprocess("python", true, nil, deliveryStreams.python("boto3")), `^$`},
 	{"cli/http", subprocess("python", false, nil, deliveryStreams.python("cli")), `^$`},
+	{"javascript/h2c", subprocess("node", false, []string{"MODULES=" + inCache("node")}, deliveryNode), `^$`},
+	{"javascript/tls", subprocess("node", true, []string{"MODULES=" + inCache("node")}, deliveryNode), `^$`},
+	{"java/sync-json", subprocess("java", false, nil, java("sync", "firehose")), `^$`},
+	{"java/sync-tls", subprocess("java", true, nil, java("sync", "firehose")), `^$`},
 	{"raw/json-h1", deliveryStreams.raw(jsonType, "h1"), `^$`},
 	{"raw/json-h2c", deliveryStreams.raw(jsonType, "h2c"), `^$`},
 }

@@ -35,6 +35,7 @@ import software.amazon.awssdk.http.SdkHttpConfigurationOption;
 import software.amazon.awssdk.http.nio.netty.NettyNioAsyncHttpClient;
 import software.amazon.awssdk.http.urlconnection.UrlConnectionHttpClient;
 import software.amazon.awssdk.protocols.jsoncore.JsonNode;
+import software.amazon.awssdk.services.firehose.FirehoseClient;
 import software.amazon.awssdk.services.kinesis.KinesisAsyncClient;
 import software.amazon.awssdk.services.kinesis.KinesisClient;
 import software.amazon.awssdk.services.kinesis.model.SubscribeToShardEvent;
@@ -69,6 +70,7 @@ public final class Kinesis {
   /** The synchronous client of each service, by what the command line calls it. */
   private static final Map<String, Class<? extends SdkClient>> SERVICES =
       Map.of(
+          "firehose", FirehoseClient.class,
           "kinesis", KinesisClient.class,
           "kinesisanalytics", KinesisAnalyticsClient.class,
           "kinesisanalyticsv2", KinesisAnalyticsV2Client.class);

@@ -16,6 +16,7 @@ import sys
 import tempfile
 
 import botocore.exceptions
+import botocore.response
 import botocore.session
 from botocore import xform_name
 
@@ -35,6 +36,8 @@ def decode(value):
 
 
 def encode(value):
+    if isinstance(value, botocore.response.StreamingBody):
+        value = value.read()
     if isinstance(value, bytes):
         return {"$blob": base64.b64encode(value).decode()}
     if isinstance(value, datetime.datetime):
