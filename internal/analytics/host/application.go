@@ -61,7 +61,9 @@ type application struct {
 	unsaved bool     // the last attempt at one failed
 	journal *journal // nil if rows may come twice
 	repeats []step   // to be done again
-	epoch   uint64
+	// repeating is where the steps come from that are being repeated; nil if none are.
+	repeating *chain
+	epoch     uint64
 
 	clock  atomic.Int64 // the instant of the step, in milliseconds since 1970
 	behind bool         // the machine's clock is behind last
@@ -524,7 +526,7 @@ func (r *application) insertAt(c *chunk, s step) bool {
 // refused ends the application for what the engine does not take.
 func (r *application) refused(err error) {
 	if errors.Is(err, run.ErrMemory) {
-		r.fail("MemoryError", fmt.Sprintf("%v: it was stopped, and goes on from its last checkpoint when it is started again", err))
+		r.fail("MemoryError", fmt.Sprintf("%v: its program has ended, and goes on from the last checkpoint when the application is stopped and started, or updated", err))
 		return
 	}
 	r.fail("InternalError", "an internal error: "+err.Error())

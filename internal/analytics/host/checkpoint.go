@@ -98,7 +98,13 @@ func (r *application) checkpoint(group *sync.WaitGroup) bool {
 	s := &saving{done: make(chan error, 1), began: time.Now()}
 	s.step, s.made = r.steps, r.made
 	p := places{Run: r.a.Run, Inputs: r.places, Now: r.last}
-	if r.journal != nil {
+	switch {
+	case r.repeating != nil:
+		// The steps that are left are where they were.
+		at := *r.repeating
+		s.file, at.Skip, at.Step, at.Before = at.File, at.Skip+r.steps-at.Step, r.steps, r.mark.file
+		p.Journal = &at
+	case r.journal != nil:
 		s.file = r.journal.rotate()
 		p.Journal = &chain{Epoch: r.epoch, File: s.file, Step: r.steps, At: r.h.o.Now().UnixMilli(), Before: r.mark.file}
 	}

@@ -43,6 +43,9 @@ type chain struct {
 	At int64 `json:"at"`
 	// Before is the first file of the checkpoint before; 0 if there was none.
 	Before uint64 `json:"before,omitempty"`
+	// Skip is how many steps of the file came before the checkpoint: one that is taken
+	// while steps are repeated stands in the middle of a file.
+	Skip uint64 `json:"skip,omitempty"`
 }
 
 type stepKind byte
@@ -384,7 +387,7 @@ func readJournals(files vfs.FS, base string, from chain) (steps []step, next uin
 	if err := removeJournals(files, base, func(n uint64) bool { return n >= from.Before && n < next }); err != nil {
 		return nil, 0, err
 	}
-	return steps, next, nil
+	return steps[min(from.Skip, uint64(len(steps))):], next, nil
 }
 
 // parseJournal reads the whole steps that bytes begin with; good is how many bytes

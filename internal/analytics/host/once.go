@@ -199,15 +199,39 @@ func repeatable(a *app.Application) bool {
 var errBroken = errors.New("what the application did since its last checkpoint cannot be repeated: rows may come twice")
 
 // repeatSteps does the steps behind the checkpoint again; false if the application
-// ends. The error is errBroken if they could not all be done.
-func (r *application) repeatSteps() (bool, error) {
+// ends. The error is errBroken if they could not all be done. Checkpoints are taken
+// on the way: an application that never runs for as long as that takes would not
+// get anywhere.
+func (r *application) repeatSteps(group *sync.WaitGroup) (bool, error) {
 	steps := r.repeats
 	r.repeats = nil
-	sources := map[string]Source{}
+	from := repeater{r: r, sources: map[string]Source{}, pages: map[shardOf]*pageLeft{}}
+	began := time.Now()
+	last, said := began, false
+	defer func() {
+		if said {
+			r.problem("steps", "", "", "")
+		}
+	}()
 	for i := range steps {
 		s := &steps[i]
 		if r.ctx.Err() != nil {
 			return false, nil
+		}
+		if !said && time.Since(began) > slowAfter {
+			said = true
+			r.problem("steps", "", "CheckpointError", "what the application did since its last checkpoint is being repeated, which takes its time")
+		}
+		if r.saving != nil {
+			select {
+			case err := <-r.saving.done:
+				r.checkpointed(err)
+			default:
+			}
+		} else if time.Since(last) >= r.h.o.CheckpointEvery {
+			if last = time.Now(); !r.checkpoint(group) {
+				return false, nil
+			}
 		}
 		switch s.kind {
 		case stepStart:
@@ -221,7 +245,7 @@ func (r *application) repeatSteps() (bool, error) {
 				return false, nil
 			}
 		case stepInsert:
-			c, ok, err := r.again(s, sources)
+			c, ok, err := from.again(s)
 			if err != nil || !ok {
 				return ok, err
 			}
@@ -233,8 +257,48 @@ func (r *application) repeatSteps() (bool, error) {
 	return true, nil
 }
 
+// repeater reads what was read before.
+type repeater struct {
+	r       *application
+	sources map[string]Source     // by input
+	pages   map[shardOf]*pageLeft // what was read and not used yet
+}
+
+type shardOf struct {
+	input string
+	shard uint32
+}
+
+type pageLeft struct {
+	records []Record
+	next    uint64 // where to go on behind them
+}
+
+// pagesKept bounds the pages that are kept for the next steps of their shards.
+const pagesKept = 64
+
+// read is Source.Read for the records of a step, most of which are behind those of
+// another one and were read with them.
+func (p *repeater) read(source Source, s *step, from uint64) (*pageLeft, error) {
+	key := shardOf{s.input, s.shard}
+	if left := p.pages[key]; left != nil && len(left.records) > 0 && left.records[0].Index == from {
+		return left, nil
+	}
+	page, err := source.Read(p.r.ctx, s.shard, from, pageBytes)
+	if err != nil {
+		return nil, err
+	}
+	if len(p.pages) >= pagesKept {
+		clear(p.pages)
+	}
+	left := &pageLeft{page.Records, page.Next}
+	p.pages[key] = left
+	return left, nil
+}
+
 // again makes the chunk of a step; ok is false if the application ends.
-func (r *application) again(s *step, sources map[string]Source) (c *chunk, ok bool, err error) {
+func (p *repeater) again(s *step) (c *chunk, ok bool, err error) {
+	r, sources := p.r, p.sources
 	var in *input
 	for _, i := range r.inputs {
 		if i.spec.ID == s.input {
@@ -267,7 +331,7 @@ func (r *application) again(s *step, sources map[string]Source) (c *chunk, ok bo
 	c.source, c.shard, f.c = s.source, f.shard, c
 	left := s.records
 	for next, attempt := s.first, 0; left > 0; {
-		page, err := f.source.Read(r.ctx, s.shard, next, pageBytes)
+		page, err := p.read(f.source, s, next)
 		if err != nil {
 			if r.ctx.Err() != nil {
 				return nil, false, nil
@@ -293,8 +357,8 @@ func (r *application) again(s *step, sources map[string]Source) (c *chunk, ok bo
 			continue
 		}
 		parser := in.parsers.Get().(*run.Parser)
-		for i := range page.Records {
-			rec := &page.Records[i]
+		for len(page.records) > 0 {
+			rec := &page.records[0]
 			if left == 0 || rec.Index >= s.next {
 				break
 			}
@@ -303,14 +367,15 @@ func (r *application) again(s *step, sources map[string]Source) (c *chunk, ok bo
 			}
 			f.read(parser, rec, rec.Data)
 			f.passed(rec)
+			page.records = page.records[1:]
 			left--
 		}
 		in.parsers.Put(parser)
-		if left > 0 && (page.Next >= s.next || page.Next == next || left == s.records) {
+		if left > 0 && (len(page.records) > 0 || page.next >= s.next || page.next == next || left == s.records) {
 			in.recycle(c)
 			return nil, true, errBroken
 		}
-		next = page.Next
+		next = page.next
 	}
 	c.next, c.end, c.moves, c.forget = s.next, s.end, s.moves, s.forget
 	return c, true, nil
@@ -341,6 +406,9 @@ func (r *application) openJournal(before *chain) error {
 		}
 		r.repeats, r.epoch, r.steps, number = steps, before.Epoch, before.Step, next
 		r.mark = mark{file: before.File, step: before.Step}
+		if len(steps) > 0 {
+			r.repeating = before
+		}
 	} else if err := removeJournals(files, base, func(uint64) bool { return false }); err != nil {
 		return err
 	}
@@ -371,8 +439,16 @@ func (r *application) catchUp(group *sync.WaitGroup) bool {
 		}
 	case len(r.repeats) > 0:
 		r.journal = nil // the steps are in it
-		ok, err := r.repeatSteps()
-		r.journal = journal
+		ok, err := r.repeatSteps(group)
+		r.journal, r.repeating = journal, nil
+		if ok && r.saving != nil {
+			select {
+			case err := <-r.saving.done:
+				r.checkpointed(err)
+			case <-r.ctx.Done():
+				ok = false
+			}
+		}
 		if !ok {
 			return false
 		}

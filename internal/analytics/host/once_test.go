@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -434,4 +435,144 @@ func FuzzParseStep(f *testing.F) {
 		}
 		parseJournal(slices.Concat(journalStart(1, 2), raw), 1, 2)
 	})
+}
+
+// slow is a source that takes a second for a record.
+type slow struct{ *log }
+
+func (s slow) Read(ctx context.Context, shard uint32, from uint64, n int) (*Page, error) {
+	time.Sleep(time.Second)
+	p, err := s.log.Read(ctx, shard, from, n)
+	if err == nil && len(p.Records) > 1 {
+		p.Records, p.Next, p.End = p.Records[:1], p.Records[0].Index+1, false
+	}
+	return p, err
+}
+
+// An application that never runs for as long as repeating its steps takes gets
+// through them all the same, and its rows are there once.
+func TestRepeatingGoesOnFromCheckpoints(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		memory := vfs.NewMemory()
+		r := &rig{source: newLog(7, 1), to: &sinkhole{}, files: memory}
+		out, sums := &ledger{}, &ledger{}
+		r.others = map[string]Destination{"out": out, "sums": sums}
+		n := 60
+		life := func(source Source, every time.Duration, live func()) {
+			t.Helper()
+			h := r.open(t, func(o *Options) {
+				o.ExactlyOnce, o.CheckpointEvery = true, every
+				o.OpenSource = func(context.Context, *app.Application, app.Resource) (Source, error) { return source, nil }
+			})
+			if err := h.Start(t.Context(), onceApplication()); err != nil {
+				t.Fatal(err)
+			}
+			live()
+			left := memory.CrashClone(1)
+			rows, sumRows := out.copy(), sums.copy()
+			if err := h.Close(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			memory, r.files, out.rows, sums.rows = left, left, rows, sumRows
+		}
+		life(r.source, time.Hour, func() {
+			settle(time.Second)
+			for i := range n {
+				r.source.put(0, fmt.Sprintf(`{"k":"a","v":%d}`, i))
+				synctest.Wait()
+			}
+			settle(10 * time.Second)
+		})
+		if len(out.rows) != n {
+			t.Fatalf("%d rows", len(out.rows))
+		}
+		step := func() uint64 {
+			p, _, ok, err := (&Host{o: Options{Files: memory}}).load(fileName("app/1"))
+			if !ok || err != nil || p.Journal == nil {
+				t.Fatalf("%+v, %v, %v", p, ok, err)
+			}
+			return p.Journal.Step
+		}
+		for range 6 {
+			before := step()
+			life(slow{r.source}, 10*time.Second, func() { settle(25 * time.Second) })
+			if after := step(); after <= before {
+				t.Fatalf("the checkpoint stays at step %d", after)
+			}
+		}
+		life(r.source, 10*time.Second, func() {
+			for i := range 10 {
+				r.source.put(0, fmt.Sprintf(`{"k":"a","v":%d}`, n+i))
+			}
+			settle(time.Minute)
+		})
+		got := slices.Sorted(slices.Values(out.texts()))
+		want := make([]int, n+10)
+		for i := range want {
+			want[i] = i
+		}
+		if wanted := slices.Sorted(slices.Values(values(want...))); !slices.Equal(got, wanted) {
+			t.Errorf("%d rows %q", len(got), got)
+		}
+		count := 0
+		for _, row := range sums.texts() {
+			var v struct{ N int }
+			if err := json.Unmarshal([]byte(row), &v); err != nil {
+				t.Fatal(err)
+			}
+			count += v.N
+		}
+		if count != n+10 {
+			t.Errorf("windows count %d records of %d", count, n+10)
+		}
+	})
+}
+
+// Steps that were read together are read together again.
+func TestRepeatingReadsPagesOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		memory := vfs.NewMemory()
+		r := &rig{source: newLog(7, 1), to: &sinkhole{}, files: memory, others: map[string]Destination{"out": &ledger{}, "sums": &ledger{}}}
+		r.source.perPage = 1000
+		start := func(source Source) *Host {
+			h := r.open(t, func(o *Options) {
+				o.ExactlyOnce, o.CheckpointEvery = true, time.Hour
+				o.OpenSource = func(context.Context, *app.Application, app.Resource) (Source, error) { return source, nil }
+			})
+			if err := h.Start(t.Context(), onceApplication()); err != nil {
+				t.Fatal(err)
+			}
+			settle(time.Second)
+			return h
+		}
+		h := start(r.source)
+		for i := range 200 {
+			put(r.source, 0, i)
+			synctest.Wait()
+		}
+		settle(time.Second)
+		r.files = memory.CrashClone(1)
+		if err := h.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		counted := &counting{log: r.source}
+		h = start(counted)
+		if n := counted.reads.Load(); n > 5 || h.Status("app/1").RowsIn != 200 {
+			t.Errorf("%d reads, %+v", n, h.Status("app/1"))
+		}
+		if err := h.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// counting counts reads.
+type counting struct {
+	*log
+	reads atomic.Int64
+}
+
+func (c *counting) Read(ctx context.Context, shard uint32, from uint64, n int) (*Page, error) {
+	c.reads.Add(1)
+	return c.log.Read(ctx, shard, from, n)
 }
