@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -411,22 +412,29 @@ func (b *binder) userFunction(e *sql.Call, overloads []*sql.CreateFunction) Expr
 		args[i] = b.expr(a)
 	}
 	var wrong string
-	for _, f := range overloads {
+	// An overload whose types are those of the arguments comes before one that a
+	// number as it is written fits into.
+	fits := func(f *sql.CreateFunction, literals bool) bool {
 		if len(f.Params) != len(args) {
-			continue
+			return false
 		}
-		wrong = ""
+		for i, p := range f.Params {
+			if t, want := args[i].Type(), p.Type.Type; t.Kind != sql.KindNull && !declared(t, want) && !(literals && literal(e.Args[i], t, want)) {
+				wrong = "argument " + strconv.Itoa(i+1) + " of " + f.Name.Last().Name + " is " + want.String() + ", not " + t.String()
+				return false
+			}
+		}
+		return true
+	}
+	at := slices.IndexFunc(overloads, func(f *sql.CreateFunction) bool { return fits(f, false) })
+	if at < 0 {
+		at = slices.IndexFunc(overloads, func(f *sql.CreateFunction) bool { return fits(f, true) })
+	}
+	if at >= 0 {
+		f := overloads[at]
 		params := map[string]Expr{}
 		for i, p := range f.Params {
-			t, want := args[i].Type(), p.Type.Type
-			if t.Kind != sql.KindNull && !exactly(t, want) {
-				wrong = "argument " + strconv.Itoa(i+1) + " of " + f.Name.Last().Name + " is " + want.String() + ", not " + t.String()
-				break
-			}
-			params[p.Name.Name] = convert(args[i], want, true)
-		}
-		if wrong != "" {
-			continue
+			params[p.Name.Name] = convert(args[i], p.Type.Type, true)
 		}
 		if b.c.depth >= 50 {
 			b.fail(e, "", "the function %s calls itself", sql.Quote(e.Name.Name))
@@ -473,8 +481,24 @@ func (b *binder) alone(e sql.Expr) Expr {
 	return b.expr(e)
 }
 
-// exactly reports whether a function's argument has the declared type. Lengths
-// of texts are not part of it, and exact numbers of any scale are DECIMAL.
+// declared reports whether a function's argument has the declared type. Lengths
+// of texts are not part of it, nor are the digits of DECIMAL.
+func declared(t, want sql.Type) bool {
+	return t.Kind == want.Kind || isCharacter(t.Kind) && isCharacter(want.Kind) || isBinary(t.Kind) && isBinary(want.Kind)
+}
+
+// literal reports whether an argument is an integer as it is written, which has
+// no type of its own, and whether the declared type holds it.
+func literal(e sql.Expr, t, want sql.Type) bool {
+	if sign, ok := e.(*sql.Unary); ok {
+		e = sign.Operand
+	}
+	n, ok := e.(*sql.Number)
+	return ok && isInteger(n.Type.Kind) && isInteger(want.Kind) && t.Kind <= want.Kind
+}
+
+// exactly reports whether the expression of a function has the declared type: an
+// integer may be of a smaller one, or be brought to INTEGER.
 func exactly(t, want sql.Type) bool {
 	switch {
 	case isCharacter(t.Kind):

@@ -618,8 +618,8 @@ func substring(form string, args []plan.Value) (plan.Value, error) {
 		_, size := utf8.DecodeRuneInString(s[at:])
 		at += size
 	}
-	if at >= len(s) && from > 1 {
-		return plan.Value{Null: form == "substring_comma"}, nil
+	if at >= len(s) && args[1].I > 0 {
+		return plan.Value{Null: form == "substring_comma"}, nil // the place is behind the text
 	}
 	end := at
 	for i := int64(0); i < length && end < len(s); i++ {
