@@ -194,6 +194,34 @@ func TestRunFinishesChanges(t *testing.T) {
 	}
 }
 
+// One that takes its time to end holds up no other.
+func TestApplicationsAreStoppedSideBySide(t *testing.T) {
+	r := newRig(t, nil)
+	r.must("v1", "CreateApplication", createV1)
+	r.must("v1", "CreateApplication", strings.Replace(createV1, `"ApplicationName": "a"`, `"ApplicationName": "b"`, 1))
+	r.must("v1", "StartApplication", `{"ApplicationName": "a", "InputConfigurations": []}`)
+	r.settle()
+	r.host.gate = make(chan struct{})
+	r.must("v1", "StopApplication", `{"ApplicationName": "a"}`)
+	r.must("v1", "StartApplication", `{"ApplicationName": "b", "InputConfigurations": []}`)
+	changed := make(chan struct{}, 64)
+	unwatch := r.Service.meta.Watch(watchPrefix, func([]meta.Change) { changed <- struct{}{} })
+	r.advance(time.Minute)
+	r.startDue(t.Context())
+	for r.get("b").record.Status != running {
+		<-changed
+	}
+	unwatch()
+	if got := r.get("a").record.Status; got != stopping {
+		t.Errorf("a is %s", got)
+	}
+	close(r.host.gate)
+	r.finishers.group.Wait()
+	if got := r.get("a").record.Status; got != ready {
+		t.Errorf("a is %s", got)
+	}
+}
+
 func TestVersionsAndTokens(t *testing.T) {
 	r := newRig(t, nil)
 	r.must("v2", "CreateApplication", createV2)

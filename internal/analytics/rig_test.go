@@ -40,8 +40,9 @@ const (
 type host struct {
 	mu      sync.Mutex
 	running map[string]*app.Application
-	log     []string // of calls
-	err     error    // of the next call
+	log     []string      // of calls
+	err     error         // of the next call
+	gate    chan struct{} // what Stop waits for, nil if for nothing
 }
 
 func (h *host) told(what, id string, a *app.Application) error {
@@ -66,7 +67,16 @@ func (h *host) Update(_ context.Context, a *app.Application) error { return h.to
 func (h *host) Hold(_ context.Context, a *app.Application, reason error) error {
 	return h.told("hold ("+reason.Error()+")", a.ID, a)
 }
-func (h *host) Stop(_ context.Context, id string) error   { return h.told("stop", id, nil) }
+func (h *host) Stop(ctx context.Context, id string) error {
+	if h.gate != nil {
+		select {
+		case <-h.gate:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return h.told("stop", id, nil)
+}
 func (h *host) Remove(_ context.Context, id string) error { return h.told("remove", id, nil) }
 func (h *host) Status(string) app.Status                  { return app.Status{} }
 
@@ -139,6 +149,15 @@ func (r *rig) restart() {
 	r.t.Helper()
 	r.stop()
 	r.start()
+}
+
+// finishDue finishes what is due and returns how long until the next change is.
+func (r *rig) finishDue(ctx context.Context) (wait time.Duration, any bool) {
+	r.startDue(ctx)
+	r.finishers.group.Wait()
+	wait, any = r.startDue(ctx)
+	r.finishers.group.Wait()
+	return wait, any
 }
 
 // settle lets every change of state end.

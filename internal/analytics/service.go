@@ -58,6 +58,8 @@ type Service struct {
 	wake     chan struct{} // tells Run that something has changed; capacity 1
 	hosted   hosted
 
+	finishers finishers
+
 	close sync.Once
 }
 
@@ -78,6 +80,7 @@ func New(ctx context.Context, o Options) (*Service, error) {
 	}
 	s := &Service{options: o, meta: o.Meta, host: o.Host, now: o.Now, logger: o.Logger, wake: make(chan struct{}, 1)}
 	s.registry.init()
+	s.finishers.init()
 	s.cancel = s.meta.Watch(watchPrefix, func(changes []meta.Change) {
 		s.registry.apply(changes)
 		s.nudge()
@@ -112,6 +115,7 @@ func (s *Service) nudge() {
 
 // Run finishes changes of state until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
+	defer s.finishers.group.Wait()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -121,7 +125,7 @@ func (s *Service) Run(ctx context.Context) error {
 		case <-timer.C:
 		case <-s.wake:
 		}
-		wait, any := s.finishDue(ctx)
+		wait, any := s.startDue(ctx)
 		timer.Stop()
 		if any {
 			timer.Reset(wait)

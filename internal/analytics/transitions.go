@@ -7,8 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/millrace/millrace/internal/meta"
 )
 
@@ -49,6 +47,13 @@ func (h *hosted) forget(id string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.byID, id)
+}
+
+// is reports whether the host was last told what it should run.
+func (e *hostedApplication) is(want told) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.told == want
 }
 
 // wants is what the host should run of an application.
@@ -101,37 +106,102 @@ func (s *Service) reconcile(ctx context.Context, id string) error {
 }
 
 // finishing is how many changes are finished at a time.
-const finishing = 8
+const finishing = 64
 
-// finishDue finishes what is due and returns how long until the next change is.
-func (s *Service) finishDue(ctx context.Context) (wait time.Duration, any bool) {
+// finishers finish changes of state: those of one application one after another,
+// and those of different ones side by side. An application that takes its time to
+// let go of its rows must not hold up the others.
+type finishers struct {
+	group sync.WaitGroup
+	slots chan struct{}
+
+	mu   sync.Mutex
+	busy map[string]bool // by id, those at work; true if something has changed since
+	// retry is when those that failed are tried again.
+	retry map[string]time.Time
+}
+
+func (f *finishers) init() {
+	f.slots, f.busy, f.retry = make(chan struct{}, finishing), map[string]bool{}, map[string]time.Time{}
+}
+
+// begin takes an application on, unless it is being worked on or failed a moment
+// ago: until tells when it is to be tried then.
+func (f *finishers) begin(id string, now time.Time) (begun bool, until time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, is := f.busy[id]; is {
+		f.busy[id] = true
+		return false, time.Time{}
+	}
+	if at, failed := f.retry[id]; failed && at.After(now) {
+		return false, at
+	}
+	delete(f.retry, id)
+	f.busy[id] = false
+	return true, time.Time{}
+}
+
+// end gives an application back, and reports whether it is to be looked at again.
+func (f *finishers) end(id string, failed bool, retry time.Time) (again bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if again = f.busy[id] || failed; failed {
+		f.retry[id] = retry
+	}
+	delete(f.busy, id)
+	return again
+}
+
+// startDue has what is due finished, without waiting for it, and returns how long
+// until something else is due. What ends with more to do wakes Run.
+func (s *Service) startDue(ctx context.Context) (wait time.Duration, any bool) {
 	now := s.now()
-	var mu sync.Mutex
 	soonest := func(at time.Time) {
-		mu.Lock()
-		defer mu.Unlock()
 		if d := max(at.Sub(now), 0); !any || d < wait {
 			wait, any = d, true
 		}
 	}
-	var work errgroup.Group
-	work.SetLimit(finishing)
 	for _, a := range s.registry.all() {
-		at := time.UnixMilli(a.record.Due)
-		if a.record.Due != 0 && at.After(now) {
+		if at := time.UnixMilli(a.record.Due); a.record.Due != 0 && at.After(now) {
 			soonest(at)
 			continue
 		}
-		work.Go(func() error {
-			if err := s.finish(ctx, a); err != nil && ctx.Err() == nil {
-				s.logger.Error("finish a change of an application; it is tried again", "application", a.name, "account", a.account, "error", err)
-				soonest(now.Add(retryAfter))
+		id := a.record.ID
+		begun, until := s.finishers.begin(id, now)
+		if !begun {
+			if !until.IsZero() {
+				soonest(until)
 			}
-			return nil
+			continue
+		}
+		if a.record.Due == 0 && s.hosted.entry(id).is(a.wants()) {
+			s.finishers.end(id, false, time.Time{})
+			continue
+		}
+		s.finishers.group.Go(func() {
+			err := s.finishInTurn(ctx, a)
+			failed := err != nil && ctx.Err() == nil
+			if failed {
+				s.logger.Error("finish a change of an application; it is tried again", "application", a.name, "account", a.account, "error", err)
+			}
+			if s.finishers.end(id, failed, s.now().Add(retryAfter)) {
+				s.nudge()
+			}
 		})
 	}
-	_ = work.Wait() // failures are logged above
 	return wait, any && ctx.Err() == nil
+}
+
+// finishInTurn is finish when fewer than the others that may be at work are.
+func (s *Service) finishInTurn(ctx context.Context, a *application) error {
+	select {
+	case s.finishers.slots <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-s.finishers.slots }()
+	return s.finish(ctx, a)
 }
 
 // finish brings an application to the end of its change of state, and the host
