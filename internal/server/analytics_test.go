@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -29,6 +30,7 @@ import (
 	"github.com/millrace/millrace/internal/api/kinesisanalyticsv2"
 	"github.com/millrace/millrace/internal/api/lambda"
 	"github.com/millrace/millrace/internal/config"
+	"github.com/millrace/millrace/internal/server"
 	"github.com/millrace/millrace/internal/sigv4"
 	"github.com/millrace/millrace/internal/testkit"
 	"github.com/millrace/millrace/internal/vfs"
@@ -745,5 +747,62 @@ func TestEveryEndpointIsAnnounced(t *testing.T) {
 	}
 	if !strings.Contains(s.Log(), "export AWS_ENDPOINT_URL=http://"+s.Address()+"\n") {
 		t.Errorf("no address for all:\n%s", s.Log())
+	}
+}
+
+// The state of applications is part of backups, and damage in it is found: an
+// application of a restored directory counts on.
+func TestApplicationsAreBackedUpAndVerified(t *testing.T) {
+	dir := t.TempDir()
+	data, backup := dir+"/data", dir+"/backup"
+	run := func(files string, f func(r *analyticsRig)) {
+		if err := os.MkdirAll(files, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		s, err := testkit.Open(t.Context(), testkit.Options{Files: vfs.OS(files), Configure: func(c *config.Config) { c.Data = files }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f(&analyticsRig{t, s, sigv4.Credentials{AccessKey: "test", SecretKey: "test"}})
+		if err := s.Stop(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const counting = `CREATE STREAM \"OUT\" (\"k\" VARCHAR(16), \"n\" INTEGER); CREATE PUMP p AS INSERT INTO \"OUT\" SELECT STREAM \"k\", COUNT(*) OVER (ROWS 99 PRECEDING) FROM \"IN_001\";`
+	run(data, func(r *analyticsRig) {
+		r.stream("in", 1)
+		r.stream("out", 1)
+		r.must("v1", "CreateApplication", application("a", counting, resourceOf("KinesisStreamsInput", inARN), resourceOf("KinesisStreamsOutput", outARN)))
+		r.start("a")
+		r.put("in", `{"k":"a","v":1}`)
+		r.put("in", `{"k":"b","v":1}`)
+		r.sorted("out", "{\"k\":\"a\",\"n\":1}\n{\"k\":\"b\",\"n\":2}\n")
+	})
+	var report bytes.Buffer
+	if err := server.CopyDirectory(t.Context(), data, backup, &report); err != nil {
+		t.Fatal(err)
+	}
+	if !regexp.MustCompile(`ok +applications/[0-9a-f]+\.checkpoint  [0-9]+ bytes of state`).MatchString(report.String()) {
+		t.Errorf("the report:\n%s", report.String())
+	}
+	run(backup, func(r *analyticsRig) {
+		r.put("in", `{"k":"c","v":1}`)
+		r.sorted("out", "{\"k\":\"a\",\"n\":1}\n{\"k\":\"b\",\"n\":2}\n{\"k\":\"c\",\"n\":3}\n")
+	})
+	files, err := filepath.Glob(backup + "/applications/*.checkpoint")
+	if err != nil || len(files) != 1 {
+		t.Fatalf("%v, %v", files, err)
+	}
+	raw, err := os.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw[len(raw)/2] ^= 0xff
+	if err := os.WriteFile(files[0], raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	report.Reset()
+	if err := server.VerifyDirectory(t.Context(), backup, &report); err == nil || !strings.Contains(report.String(), "DAMAGED  applications/"+filepath.Base(files[0])) {
+		t.Errorf("verify: %v\n%s", err, report.String())
 	}
 }

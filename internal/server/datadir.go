@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/millrace/millrace/internal/analytics/host"
 	"github.com/millrace/millrace/internal/meta"
 	"github.com/millrace/millrace/internal/objects"
 	"github.com/millrace/millrace/internal/shardlog/local"
@@ -62,6 +63,18 @@ func VerifyDirectory(ctx context.Context, dir string, w io.Writer) error {
 	}
 	if files, err = verifyObjects(ctx, dir, w, files, &damaged); err != nil {
 		return err
+	}
+	err = host.Verify(ctx, vfs.Sub(vfs.OS(dir), applicationsDir), func(name string, bytes int64, damage error) {
+		files++
+		if damage != nil {
+			damaged++
+			fmt.Fprintf(w, "DAMAGED  %s/%s  %v; its application goes on from the checkpoint before\n", applicationsDir, name, damage)
+			return
+		}
+		fmt.Fprintf(w, "ok       %s/%s  %d bytes of state\n", applicationsDir, name, bytes)
+	})
+	if err != nil {
+		return explainData(dir, err)
 	}
 	if damaged > 0 {
 		return fmt.Errorf("data directory %s: %d of %d files are damaged; restore a backup, or start once with --repair to isolate what is damaged and serve the rest", dir, damaged, files+1)
@@ -122,8 +135,10 @@ func CopyDirectory(ctx context.Context, from, to string, w io.Writer) (err error
 			return fmt.Errorf("copy %s: %w", dir, err)
 		}
 	}
-	if err := copyTree(ctx, dst, src, objectsDir); err != nil {
-		return fmt.Errorf("copy %s: %w", objectsDir, err)
+	for _, dir := range []string{objectsDir, applicationsDir} {
+		if err := copyTree(ctx, dst, src, dir); err != nil {
+			return fmt.Errorf("copy %s: %w", dir, err)
+		}
 	}
 	err = vfs.Copy(dst, masterKeyFile, src, masterKeyFile)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
