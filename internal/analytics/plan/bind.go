@@ -208,8 +208,10 @@ func (b *binder) column(e *sql.Column) Expr {
 	var found Expr
 	n := 0
 	for _, t := range b.scope.entries {
+		before := n
 		for i, c := range t.columns {
-			if c.Name == first.Name && !c.merged {
+			// A column of the records stands before one of the service's with its name.
+			if c.Name == first.Name && !c.merged && !(c.Hidden && n > before) {
 				found = &Column{t.offset + i, c.Type, c.Name, c.Of, c.Order}
 				n++
 			}
