@@ -118,7 +118,7 @@ func TestPrograms(t *testing.T) {
 		"an extension of another's":          {replaced(t, createV1, `FROM \"SOURCE_SQL_STREAM_001\"`, `FROM \"SOURCE_SQL_STREAM_001\" LIMIT 3`, `"Inputs"`, `"Tags": [{"Key": "millrace:sql-extensions", "Value": "off"}], "Inputs"`), "CodeValidationException", "line 1, column …"},
 		"an extension that is on":            {replaced(t, createV1, `FROM \"SOURCE_SQL_STREAM_001\"`, `FROM \"SOURCE_SQL_STREAM_001\" LIMIT 3`, `"Inputs"`, `"Tags": [{"Key": "millrace:sql-extensions", "Value": "on"}], "Inputs"`), "", ""},
 		"what it reads comes with the input": {`{"ApplicationName": "a", "ApplicationCode": "` + noStream + `"}`, "", ""},
-		"a column like one of the service's": {strings.ReplaceAll(createV1, "ticker", "SHARD_ID"), "", ""},
+		"a column like one of the service's": {strings.ReplaceAll(strings.ReplaceAll(createV1, `\"ticker\"`, `\"SHARD_ID\"`), `"Name": "ticker"`, `"Name": "SHARD_ID"`), "", ""},
 		"blank":                              {replaced(t, createV1, program, ` \n`), "", ""},
 		"too long":                           {`{"ApplicationName": "a", "ApplicationCode": "` + strings.Repeat(" ", 102401) + `"}`, "ValidationException", "1 validation error detected: …"},
 		"deep":                               {replaced(t, createV1, program, "CREATE STREAM s (a INTEGER); CREATE PUMP p AS INSERT INTO s SELECT STREAM "+strings.Repeat("(", 50000)), "CodeValidationException", "line 1, column …"},
