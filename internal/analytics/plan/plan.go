@@ -93,6 +93,8 @@ type Pump struct {
 type Insert struct {
 	Target *Stream
 	Rows   [][]Expr
+	// Times are the rows' times; nil if they are those of the insert.
+	Times []Expr
 }
 
 // Node is an operator.

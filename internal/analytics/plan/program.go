@@ -450,6 +450,9 @@ func (c *compiler) insertion(s *sql.Insert, target *Stream, node Node) Node {
 	}
 	for i, t := range to {
 		from := &Column{Index: i, T: columns[i].Type, Name: columns[i].Name, Of: columns[i].Of, Order: columns[i].Order}
+		if t >= 0 && untyped(node, i) {
+			continue // the column has NULL already
+		}
 		if t < 0 {
 			if from.T.Kind != sql.KindTimestamp {
 				c.fail(place(i), "", "ROWTIME is a TIMESTAMP, not a %s", from.T)
@@ -466,26 +469,59 @@ func (c *compiler) insertion(s *sql.Insert, target *Stream, node Node) Node {
 	return n
 }
 
+// untyped reports whether a column of a query is a bare NULL, which takes any
+// type.
+func untyped(n Node, column int) bool {
+	bare := func(e Expr) bool {
+		c, ok := e.(*Const)
+		return ok && c.Value.Null && c.T.Kind == sql.KindNull
+	}
+	switch n := n.(type) {
+	case *Project:
+		return bare(n.Exprs[column])
+	case *Rows:
+		for _, row := range n.Values {
+			if !bare(row[column]) {
+				return false
+			}
+		}
+		return true
+	}
+	return false
+}
+
 func (c *compiler) insertValues(s *sql.Insert) {
 	v, ok := s.Query.Body.(*sql.Values)
 	if !ok {
 		c.fail(s.Place(), "put it into CREATE PUMP … AS", "an INSERT of a query runs in a pump")
 	}
 	target := c.target(s.Target)
-	rows := c.values(v)
-	project := c.insertion(s, target, rows).(*Project)
 	insert := &Insert{Target: target}
-	for _, row := range rows.Values {
-		out := make([]Expr, len(project.Exprs))
-		for i, e := range project.Exprs {
-			out[i] = Replace(e, func(part Expr) Expr {
+	for _, row := range v.Rows {
+		if len(row) != len(v.Rows[0]) {
+			c.fail(v.Place(), "", "the rows of VALUES differ in length")
+		}
+		// Each row by itself: texts are not padded to the length of others.
+		one := *v
+		one.Rows = [][]sql.Expr{row}
+		rows := c.values(&one)
+		project := c.insertion(s, target, rows).(*Project)
+		value := func(e Expr) Expr {
+			return Replace(e, func(part Expr) Expr {
 				if col, ok := part.(*Column); ok {
-					return row[col.Index]
+					return rows.Values[0][col.Index]
 				}
 				return nil
 			})
 		}
+		out := make([]Expr, len(project.Exprs))
+		for i, e := range project.Exprs {
+			out[i] = value(e)
+		}
 		insert.Rows = append(insert.Rows, out)
+		if project.Time != nil {
+			insert.Times = append(insert.Times, value(project.Time))
+		}
 	}
 	c.program.Inserts = append(c.program.Inserts, insert)
 }

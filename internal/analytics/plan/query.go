@@ -89,13 +89,15 @@ func (c *compiler) values(v *sql.Values) *Rows {
 	}
 	for _, row := range n.Values {
 		for j := range row {
-			if types[j].Kind == sql.KindNull {
-				types[j] = varchar(1)
+			if types[j].Kind != sql.KindNull {
+				row[j] = convert(row[j], types[j], false)
 			}
-			row[j] = convert(row[j], types[j], false)
 		}
 	}
 	for j, t := range types {
+		if t.Kind == sql.KindNull {
+			t = varchar(1)
+		}
 		n.columns = append(n.columns, ColumnInfo{Name: "EXPR$" + strconv.Itoa(j), Type: t})
 	}
 	return n
@@ -111,6 +113,12 @@ func (c *compiler) setOperation(s *sql.SetOperation) Node {
 	columns := make([]ColumnInfo, len(l))
 	for i := range l {
 		t, ok := common(l[i].Type, r[i].Type)
+		switch {
+		case untyped(left, i):
+			t, ok = r[i].Type, true
+		case untyped(right, i):
+			t, ok = l[i].Type, true
+		}
 		if !ok {
 			c.fail(s.Right.Place(), "convert one with CAST", "column %d is a %s on the left and a %s on the right", i+1, l[i].Type, r[i].Type)
 		}
@@ -147,6 +155,9 @@ func retyped(n Node, columns []ColumnInfo) Node {
 	for i, col := range n.Columns() {
 		from := columnAt(n, i)
 		exprs[i] = convert(from, columns[i].Type, false)
+		if untyped(n, i) {
+			exprs[i] = &Const{Value{Null: true}, columns[i].Type}
+		}
 		same = same && exprs[i] == Expr(from) && col.Type.Kind == columns[i].Type.Kind
 	}
 	if same {

@@ -203,7 +203,7 @@ func (a *Application) readTable(c *builder, n plan.Node, to sink) {
 	}
 	reader.values = func(n *plan.Rows, to sink) {
 		scans = append(scans, func() {
-			if t := a.constants(n.Columns(), n.Values); t.len() > 0 {
+			if t := a.constants(n.Columns(), n.Values, nil); t.len() > 0 {
 				to.rows(t.batch())
 			}
 			to.end()
@@ -225,20 +225,29 @@ func (a *Application) Start() {
 	a.started = true
 	for _, in := range a.program.Inserts {
 		to := &target{app: a, s: a.streams[in.Target]}
-		if t := a.constants(in.Target.Columns, in.Rows); t.len() > 0 {
+		if t := a.constants(in.Target.Columns, in.Rows, in.Times); t.len() > 0 {
 			to.rows(t.batch())
 		}
 	}
 }
 
-// constants computes the rows of VALUES. A row that fails is reported and left
-// out.
-func (a *Application) constants(columns []plan.ColumnInfo, rows [][]plan.Expr) *table {
+// constants computes the rows of VALUES, and their times if they have some of
+// their own. A row that fails is reported and left out.
+func (a *Application) constants(columns []plan.ColumnInfo, rows [][]plan.Expr, times []plan.Expr) *table {
 	now := a.options.Now().UnixMilli()
 	t := newTable(columns)
 	one := &Batch{N: 1, Time: []int64{now}, Sel: all(1)}
-	for _, row := range rows {
+	for r, row := range rows {
 		a.x.begin(1)
+		at := now
+		if times != nil {
+			typ := times[r].Type()
+			v := compile(times[r])(a.x, one, one.Sel).at(&typ, 0)
+			if v.Null {
+				a.x.failed(0, fail(nullViolation, "ROWTIME cannot be NULL"))
+			}
+			at = v.I
+		}
 		values := make([]plan.Value, len(row))
 		for i, e := range row {
 			typ := e.Type()
@@ -248,7 +257,7 @@ func (a *Application) constants(columns []plan.ColumnInfo, rows [][]plan.Expr) *
 			a.errorRow(a.x.fails[0].failure, now, "", nil)
 			continue
 		}
-		t.time = append(t.time, now)
+		t.time = append(t.time, at)
 		for i, v := range values {
 			t.cols[i].addValue(v)
 		}
