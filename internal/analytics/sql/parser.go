@@ -523,6 +523,13 @@ func (p *parser) insert() *Insert {
 	return s
 }
 
+// otherTypes are names that types have elsewhere, and what they are here.
+var otherTypes = map[string]string{
+	"TEXT": "VARCHAR with a length", "STRING": "VARCHAR with a length", "NVARCHAR": "VARCHAR with a length", "JSON": "VARCHAR with a length",
+	"UUID": "VARCHAR(36)", "BOOL": "BOOLEAN", "LONG": "BIGINT", "INT2": "SMALLINT", "INT4": "INTEGER", "INT8": "BIGINT", "NUMBER": "DECIMAL",
+	"DATETIME": "TIMESTAMP", "TIMESTAMPTZ": "TIMESTAMP", "BLOB": "VARBINARY with a length", "BYTES": "VARBINARY with a length",
+}
+
 // typeName reads a type.
 func (p *parser) typeName() TypeName {
 	start := p.start()
@@ -578,6 +585,9 @@ func (p *parser) typeName() TypeName {
 	case "INTERVAL":
 		p.advance()
 		return done(Type{Kind: KindInterval, Interval: p.qualifier()})
+	}
+	if here := otherTypes[t.text]; here != "" {
+		p.failAt(t.span, "write "+here, "there is no type %s", t.text)
 	}
 	p.unexpected("a type", "BOOLEAN", "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "DECIMAL", "NUMERIC", "REAL", "DOUBLE", "FLOAT", "CHAR", "VARCHAR", "BINARY", "VARBINARY", "DATE", "TIME", "TIMESTAMP", "INTERVAL")
 	return TypeName{}
