@@ -10,6 +10,7 @@ package cases
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -381,6 +382,8 @@ func goValue(v plan.Value, t sql.Type) any {
 		return strings.TrimSuffix(time.UnixMilli(v.I).UTC().Format("15:04:05.000"), ".000")
 	case sql.KindDecimal:
 		return float64(v.I) / math.Pow10(t.Scale)
+	case sql.KindBinary, sql.KindVarbinary:
+		return base64.StdEncoding.EncodeToString([]byte(v.S))
 	}
 	switch plan.ClassOf(t) {
 	case plan.ClassFloat:

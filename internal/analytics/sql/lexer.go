@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"strings"
 	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -214,9 +215,11 @@ func (l *lexer) number() (token, *Error) {
 	return token{kind: kind, text: l.text[from:l.at], span: Span{Pos(from), Pos(l.at)}}, nil
 }
 
-// unescape undoes the \xxxx forms of a u&'…' string.
+// unescape undoes the \xxxx forms of a u&'…' string. Characters beyond four
+// digits are written as the two halves that UTF-16 has for them.
 func unescape(text string, escape byte) (string, bool) {
 	var b strings.Builder
+	var half rune
 	for i := 0; i < len(text); {
 		if text[i] != escape {
 			b.WriteByte(text[i])
@@ -224,6 +227,9 @@ func unescape(text string, escape byte) (string, bool) {
 			continue
 		}
 		if i+1 < len(text) && text[i+1] == escape {
+			if half != 0 {
+				return "", false
+			}
 			b.WriteByte(escape)
 			i += 2
 			continue
@@ -235,10 +241,23 @@ func unescape(text string, escape byte) (string, bool) {
 		if err != nil {
 			return "", false
 		}
-		b.WriteRune(rune(raw[0])<<8 | rune(raw[1]))
+		r := rune(raw[0])<<8 | rune(raw[1])
 		i += 5
+		switch {
+		case half != 0:
+			if r = utf16.DecodeRune(half, r); r == unicode.ReplacementChar {
+				return "", false
+			}
+			half = 0
+		case r >= 0xD800 && r < 0xDC00 && i < len(text) && text[i] == escape:
+			half = r
+			continue
+		case utf16.IsSurrogate(r):
+			return "", false
+		}
+		b.WriteRune(r)
 	}
-	return b.String(), true
+	return b.String(), half == 0
 }
 
 func isDigit(c byte) bool  { return c >= '0' && c <= '9' }
