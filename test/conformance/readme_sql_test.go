@@ -180,6 +180,7 @@ func TestPageOfStreamingSQL(t *testing.T) {
 	wants := []string{
 		"1 passed, 0 failed",
 		`{"TICKER":"MSFT","TRADES":1,"HIGH":20.5}`,
+		`"HIGH":14}`,      // behind a function
 		`"Name": "price"`, // discovered
 		`"errorCode":"OutputError"`,
 		`"problem":"ResourceNotFoundException: Stream counted`,
