@@ -1,5 +1,3 @@
-//go:build unix
-
 package vfs
 
 import (
@@ -18,9 +16,7 @@ import (
 func OS(dir string) FS { return osFS(dir) }
 
 // IsNoSpace tells whether an error means a full disk or an exhausted disk quota.
-func IsNoSpace(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
-}
+func IsNoSpace(err error) bool { return isNoSpace(err) }
 
 type osFS string
 
@@ -169,18 +165,7 @@ func (o osFS) SyncDir(name string) error {
 	if err != nil {
 		return err
 	}
-	d, err := os.Open(p)
-	if err != nil {
-		return err
-	}
-	err = d.Sync()
-	if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP) {
-		err = nil // a file system whose folders need no sync
-	}
-	if closeErr := d.Close(); err == nil {
-		err = closeErr
-	}
-	return err
+	return syncDir(p)
 }
 
 func (o osFS) Lock(name string) (io.Closer, error) {
@@ -192,22 +177,19 @@ func (o osFS) Lock(name string) (io.Closer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	if err := lock(f); err != nil {
 		f.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			err = ErrLocked
-		}
 		return nil, &fs.PathError{Op: "lock", Path: name, Err: err}
 	}
 	return f, nil
 }
 
 func (o osFS) Space() (Space, error) {
-	var st syscall.Statfs_t
-	if err := syscall.Statfs(string(o), &st); err != nil {
+	s, err := space(string(o))
+	if err != nil {
 		return Space{}, &fs.PathError{Op: "statfs", Path: string(o), Err: err}
 	}
-	return Space{Free: st.Bavail * uint64(st.Bsize), Total: st.Blocks * uint64(st.Bsize)}, nil
+	return s, nil
 }
 
 // How a file's writes go.

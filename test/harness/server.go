@@ -144,6 +144,7 @@ func StartAt(ctx context.Context, api, admin string, o Options) (*Server, error)
 		if err != nil {
 			return nil, err
 		}
+		defer os.Remove(seed) // a server reads it once
 		args = append(args, "--auth", "keys", "--seed", seed)
 	}
 	s := &Server{Address: api, Admin: admin, options: o, output: new(lockedBuffer), done: make(chan struct{})}
@@ -173,10 +174,14 @@ func StartAt(ctx context.Context, api, admin string, o Options) (*Server, error)
 	return s, nil
 }
 
-// writeSeed makes the seed file with this package's user and role.
+// writeSeed makes the seed file with this package's user and roles, which is the
+// caller's to remove.
 func writeSeed() (string, error) {
-	path := filepath.Join(os.TempDir(), "millrace-seed-"+strconv.Itoa(os.Getpid())+".yaml")
-	text := fmt.Sprintf(`users:
+	f, err := os.CreateTemp("", "millrace-seed-*.yaml")
+	if err != nil {
+		return "", err
+	}
+	_, err = fmt.Fprintf(f, `users:
   - name: conformance
     keys:
       - id: %s
@@ -196,7 +201,10 @@ roles:
       - name: everything
         document: '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}'
 `, AccessKey, SecretKey)
-	return path, os.WriteFile(path, []byte(text), 0o600)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return "", errors.Join(err, os.Remove(f.Name()))
+	}
+	return f.Name(), nil
 }
 
 func (s *Server) waitReady(ctx context.Context) error {

@@ -124,8 +124,7 @@ num.io.threads=2
 		c := exec.Command(java, append([]string{"-Xmx400m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
 			"-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", strings.TrimSpace(string(classpath)), class}, args...)...)
 		c.Stdout, c.Stderr = b.log, b.log
-		// The folder goes away with a test that is killed; the broker shall too.
-		c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+		c.SysProcAttr = dieWithParent()
 		return c
 	}
 	output := func() []byte { out, _ := os.ReadFile(filepath.Join(b.dir, "log")); return out }

@@ -91,7 +91,7 @@ func start() (*Server, error) {
 	s := &Server{dir: dir}
 	var as *syscall.SysProcAttr
 	if os.Geteuid() == 0 {
-		as = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+		as = asUser(nobody)
 		if err := os.Chown(dir, nobody, nobody); err != nil {
 			return nil, err
 		}
