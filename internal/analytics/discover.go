@@ -253,8 +253,8 @@ func schemaOf(f run.Format) *kinesisanalytics.SourceSchema {
 }
 
 // parsed are the samples as rows of text. A value that does not fit its column,
-// as in a line of headings, is empty like one that is not there.
-func parsed(f run.Format, samples []string) [][]string {
+// as in a line of headings, is null like one that is not there.
+func parsed(f run.Format, samples []string) [][]*string {
 	asText := f
 	asText.Columns = nil
 	var columns []plan.ColumnInfo
@@ -275,12 +275,12 @@ func parsed(f run.Format, samples []string) [][]string {
 		}
 	}
 	batch := rows.Batch()
-	out := [][]string{}
+	out := [][]*string{}
 	for row := range min(rows.Len(), maxShownRecords) {
-		values := make([]string, len(columns))
+		values := make([]*string, len(columns))
 		for i := range columns {
 			if v := batch.Value(columns, i, int32(row)); !v.Null && fits(v.S, f.Columns[i].Type) {
-				values[i] = v.S
+				values[i] = api.Ptr(v.S)
 			}
 		}
 		out = append(out, values)

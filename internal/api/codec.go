@@ -67,6 +67,8 @@ type Encoder interface {
 	Bool(b bool)
 	Time(t time.Time) // to the millisecond
 	Blob(b []byte)
+	// Null is an item of a list that has no value.
+	Null()
 }
 
 // Shape is implemented by a pointer to every generated structure.

@@ -139,4 +139,4 @@ type StreamingBody interface {
 
 // GeneratorVersion is the version of the generator whose code this package fits.
 // Generated packages refuse to compile with another.
-const GeneratorVersion = 1
+const GeneratorVersion = 2

@@ -50,7 +50,7 @@ func TestRegeneratingChangesNothing(t *testing.T) {
 }
 
 var sample = service{model: "sample", pkg: "sample", title: "Sample", prefix: "sample",
-	aliases: []string{"PutThing"}, resource: []resourceMember{{"ThingName", "Stream"}}}
+	aliases: []string{"PutThing"}, nullable: []string{"Hole"}, resource: []resourceMember{{"ThingName", "Stream"}}}
 
 // The sample model has one of everything, also of what no model uses today. What
 // is made of it compiles and looks as it did.

@@ -25,7 +25,7 @@ import (
 
 // Version is the generator's version: api.GeneratorVersion must be the same for
 // generated code to compile. Raise both when generated code needs a new api.
-const Version = 1
+const Version = 2
 
 // service is what models do not say about a service.
 type service struct {
@@ -40,6 +40,9 @@ type service struct {
 	// printed is the order in which refusals list an enumeration's values, where
 	// it is known not to be the model's.
 	printed map[string][]string
+	// nullable are shapes of texts that may be null as items of lists, which the
+	// models do not say.
+	nullable []string
 }
 
 type resourceMember struct{ name, kind string }
@@ -60,10 +63,12 @@ var services = []service{
 	{
 		model: "kinesisanalytics", pkg: "kinesisanalytics", title: "Kinesis Analytics, version 1", prefix: "kinesisanalytics",
 		resource: []resourceMember{{"ResourceARN", "ARN"}, {"ApplicationName", "Application"}},
+		nullable: []string{"ParsedInputRecordField"},
 	},
 	{
 		model: "kinesisanalyticsv2", pkg: "kinesisanalyticsv2", title: "Kinesis Analytics, version 2", prefix: "kinesisanalytics",
 		resource: []resourceMember{{"ResourceARN", "ARN"}, {"ApplicationName", "Application"}},
+		nullable: []string{"ParsedInputRecordField"},
 	},
 	{model: "kinesisvideo", pkg: "kinesisvideo", title: "Kinesis Video Streams", prefix: "kinesisvideo", resource: videoResources},
 	{model: "kinesis-video-media", pkg: "kinesisvideomedia", title: "Kinesis Video Streams media", prefix: "kinesisvideo", resource: videoResources},
@@ -184,6 +189,12 @@ type generator struct {
 
 func generate(s service, m *model) (map[string][]byte, error) {
 	g := &generator{service: s, model: m, files: map[string][]byte{}, ruled: map[string]bool{}}
+	for _, n := range s.nullable {
+		if sh := m.shapes[n]; sh == nil || sh.typ != "string" || sh.enum != nil || g.rule(sh) != "nil" {
+			return nil, fmt.Errorf("shape %s: only plain texts can be null", n)
+		}
+		m.shapes[n].nullable = true
+	}
 	g.servicePart()
 	g.finish("service.go")
 	for _, op := range m.operations {

@@ -46,6 +46,7 @@ type shape struct {
 	min, max string // as in the model, "" for none
 	pattern  string
 	enum     []string
+	nullable bool // a text that may be null as an item of a list
 
 	exception   bool
 	errorCode   string

@@ -13,6 +13,9 @@ func (s *shape) elemType() string {
 		if s.enum != nil {
 			return s.goName
 		}
+		if s.nullable {
+			return "*string"
+		}
 		return "string"
 	case "integer":
 		return "int32"
@@ -189,6 +192,8 @@ func (g *generator) decodeElem(name string, s *shape) {
 	case "string":
 		if s.enum != nil {
 			g.p("text, _ := d.String()\n%s := %s(text)", name, s.goName)
+		} else if s.nullable {
+			g.p("%s := api.DecodeString[string](d)", name)
 		} else {
 			g.p("%s, _ := d.String()", name)
 		}
@@ -246,6 +251,10 @@ func (g *generator) encodeValue(v string, s *shape) {
 	case "string":
 		if s.enum != nil {
 			v = "string(" + v + ")"
+		}
+		if s.nullable {
+			g.p("if %s == nil {\ne.Null()\n} else {\ne.String(*%s)\n}", v, v)
+			break
 		}
 		g.p("e.String(%s)", v)
 	case "integer":

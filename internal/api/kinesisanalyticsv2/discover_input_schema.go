@@ -143,7 +143,7 @@ func (s *DiscoverInputSchemaInput) Validate(v *api.Validator) {
 // DiscoverInputSchemaOutput is the output of DiscoverInputSchema.
 type DiscoverInputSchemaOutput struct {
 	InputSchema           *SourceSchema
-	ParsedInputRecords    [][]string
+	ParsedInputRecords    [][]*string
 	ProcessedInputRecords []string
 	RawInputRecords       []string
 }
@@ -170,14 +170,14 @@ func (s *DiscoverInputSchemaOutput) decode(d api.Decoder) {
 		case "ParsedInputRecords":
 			s.ParsedInputRecords = nil
 			if d.BeginList() {
-				list := [][]string{}
+				list := [][]*string{}
 				for d.NextItem() {
-					var item []string
+					var item []*string
 					item = nil
 					if d.BeginList() {
-						list := []string{}
+						list := []*string{}
 						for d.NextItem() {
-							item, _ := d.String()
+							item := api.DecodeString[string](d)
 							list = append(list, item)
 						}
 						item = list
@@ -225,7 +225,11 @@ func (s *DiscoverInputSchemaOutput) EncodeTo(e api.Encoder) {
 		for _, item := range s.ParsedInputRecords {
 			e.BeginList(len(item))
 			for _, item := range item {
-				e.String(item)
+				if item == nil {
+					e.Null()
+				} else {
+					e.String(*item)
+				}
 			}
 			e.EndList()
 		}

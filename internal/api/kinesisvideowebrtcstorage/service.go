@@ -14,7 +14,7 @@ import (
 )
 
 // The package compiles only with the version of package api it was made for.
-const _ = uint(api.GeneratorVersion-1) + uint(1-api.GeneratorVersion)
+const _ = uint(api.GeneratorVersion-2) + uint(2-api.GeneratorVersion)
 
 // Service describes the service and lists its operations.
 var Service = &api.Service{

@@ -108,6 +108,9 @@ func (e *encoder) Key(key string) {
 // String implements api.Encoder.
 func (e *encoder) String(s string) { e.comma(); e.dst = appendString(e.dst, s) }
 
+// Null implements api.Encoder.
+func (e *encoder) Null() { e.comma(); e.dst = append(e.dst, "null"...) }
+
 // Int64 implements api.Encoder.
 func (e *encoder) Int64(n int64) { e.comma(); e.dst = strconv.AppendInt(e.dst, n, 10) }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/millrace/millrace/internal/api"
 	"github.com/millrace/millrace/internal/api/firehose"
 	"github.com/millrace/millrace/internal/api/kinesis"
+	"github.com/millrace/millrace/internal/api/kinesisanalytics"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -48,6 +49,7 @@ func TestReplyBytes(t *testing.T) {
 		&kinesis.AddTagsToStreamInput{Tags: map[string]string{"b": "2", "a": "1", "": ""}},
 		&kinesis.SubscribeToShardOutput{},
 		&kinesis.DescribeLimitsInput{},
+		&kinesisanalytics.DiscoverInputSchemaOutput{ParsedInputRecords: [][]*string{{nil, api.Ptr("a"), nil}, {}}},
 		&firehose.OrcSerDe{PaddingTolerance: api.Ptr(0.05)},
 	} {
 		out = Append(out, v)

@@ -18,6 +18,7 @@ import (
 	"github.com/millrace/millrace/internal/api"
 	"github.com/millrace/millrace/internal/api/firehose"
 	"github.com/millrace/millrace/internal/api/kinesis"
+	"github.com/millrace/millrace/internal/api/kinesisanalytics"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -44,6 +45,7 @@ func TestReplyBytes(t *testing.T) {
 		{SequenceNumber: api.Ptr("2"), ApproximateArrivalTimestamp: at(-1)},
 	}}))
 	add("tags", Append(nil, &kinesis.AddTagsToStreamInput{Tags: map[string]string{"b": "2", "a": "\xff"}}))
+	add("nulls", Append(nil, &kinesisanalytics.DiscoverInputSchemaOutput{ParsedInputRecords: [][]*string{{nil, api.Ptr("a")}}}))
 	add("no output", Append(nil, &kinesis.SubscribeToShardOutput{}))
 	add("modelled error", AppendError(nil, &kinesis.ResourceNotFoundException{Message: "gone"}))
 	add("wrong type", AppendError(nil, api.NewFrontError(api.CodeSerialization, "Expected null")))

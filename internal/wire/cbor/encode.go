@@ -115,6 +115,9 @@ func (e *encoder) String(s string) {
 	e.dst = append(appendHead(e.dst, majorText, uint64(len(s))), s...)
 }
 
+// Null implements api.Encoder.
+func (e *encoder) Null() { e.dst = append(e.dst, simpleNull) }
+
 // Int64 implements api.Encoder.
 func (e *encoder) Int64(n int64) {
 	if n < 0 {
