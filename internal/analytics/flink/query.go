@@ -677,8 +677,13 @@ func (t *translator) order(orderBy []sql.SortItem, sc *scope, items []item, attr
 		if o.Descending {
 			key += " DESC"
 		}
+		// NULL is the largest value here and the smallest in Flink; a time is never NULL.
+		first := o.Descending
 		if o.NullsFirst != nil {
-			key += map[bool]string{true: " NULLS FIRST", false: " NULLS LAST"}[*o.NullsFirst]
+			first = *o.NullsFirst
+		}
+		if i > 0 || o.NullsFirst != nil {
+			key += map[bool]string{true: " NULLS FIRST", false: " NULLS LAST"}[first]
 		}
 		keys = append(keys, key)
 	}
