@@ -147,11 +147,12 @@ func (a *application) detailV2() *kinesisanalyticsv2.ApplicationDetail {
 	if len(r.Inputs)+len(r.Outputs)+len(r.References) > 0 {
 		config.SqlApplicationConfigurationDescription = a.sqlV2()
 	}
-	if r.Code != nil {
-		config.ApplicationCodeConfigurationDescription = &kinesisanalyticsv2.ApplicationCodeConfigurationDescription{
-			CodeContentType:        api.Ptr(kinesisanalyticsv2.CodeContentTypePlaintext),
-			CodeContentDescription: &kinesisanalyticsv2.CodeContentDescription{TextContent: r.Code},
+	if r.Coded || r.Code != nil {
+		code := &kinesisanalyticsv2.ApplicationCodeConfigurationDescription{CodeContentType: api.Ptr(kinesisanalyticsv2.CodeContentTypePlaintext)}
+		if r.Code != nil {
+			code.CodeContentDescription = &kinesisanalyticsv2.CodeContentDescription{TextContent: r.Code}
 		}
+		config.ApplicationCodeConfigurationDescription = code
 	}
 	if config.SqlApplicationConfigurationDescription != nil || config.ApplicationCodeConfigurationDescription != nil {
 		detail.ApplicationConfigurationDescription = &config

@@ -48,7 +48,7 @@ func TestWhatIsNotThereIsNotDescribed(t *testing.T) {
 	const bare = `{"ApplicationName": "a", "RuntimeEnvironment": "SQL-1_0", "ServiceExecutionRole": "arn:aws:iam::123456789012:role/sql"`
 	for create, want := range map[string]string{
 		bare + `}`: "",
-		bare + `, "ApplicationConfiguration": {"ApplicationCodeConfiguration": {"CodeContentType": "PLAINTEXT"}, "SqlApplicationConfiguration": {}}}`:                              "",
+		bare + `, "ApplicationConfiguration": {"ApplicationCodeConfiguration": {"CodeContentType": "PLAINTEXT"}, "SqlApplicationConfiguration": {}}}`:                              "kind",
 		bare + `, "ApplicationConfiguration": {"ApplicationCodeConfiguration": {"CodeContentType": "PLAINTEXT", "CodeContent": {"TextContent": "CREATE STREAM S (A INTEGER);"}}}}`: "code",
 		bare + `, "ApplicationConfiguration": {"SqlApplicationConfiguration": {"Inputs": [` + inputV2 + `]}}}`:                                                                     "sql",
 	} {
@@ -56,8 +56,10 @@ func TestWhatIsNotThereIsNotDescribed(t *testing.T) {
 		r.must("v2", "CreateApplication", create)
 		got := ""
 		if c := r.get("a").detailV2().ApplicationConfigurationDescription; c != nil {
-			if c.ApplicationCodeConfigurationDescription != nil {
+			if code := c.ApplicationCodeConfigurationDescription; code != nil && code.CodeContentDescription != nil {
 				got += "code"
+			} else if code != nil {
+				got += "kind"
 			}
 			if c.SqlApplicationConfigurationDescription != nil {
 				got += "sql"

@@ -16,6 +16,7 @@ type creation struct {
 	description *string
 	role        string
 	streaming   bool
+	coded       bool // version 2 has a configuration of code, maybe without any
 	code        *string
 	inputs      []kinesisanalytics.Input
 	outputs     []kinesisanalytics.Output
@@ -28,7 +29,7 @@ type creation struct {
 // rules of the configuration, the program, the name, the quota.
 func (s *Service) create(ctx context.Context, call *api.Call, c creation) (*application, error) {
 	name := applicationName{call.Account, call.Region, api.Val(c.name)}
-	r := &record{Status: ready, Version: 1, Changes: 1, Description: c.description, Role: c.role, Streaming: c.streaming, Code: c.code}
+	r := &record{Status: ready, Version: 1, Changes: 1, Description: c.description, Role: c.role, Streaming: c.streaming, Coded: c.coded, Code: c.code}
 	var err error
 	if r.Tags, err = mergeTags(nil, c.tags); err != nil {
 		return nil, err

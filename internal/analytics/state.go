@@ -51,6 +51,7 @@ type record struct {
 	Description *string           `json:"description,omitempty"`
 	Role        string            `json:"role,omitempty"`      // of version 2: one for everything
 	Streaming   bool              `json:"streaming,omitempty"` // the mode was given
+	Coded       bool              `json:"coded,omitempty"`     // the kind of code was given, if no code
 	Code        *string           `json:"code,omitempty"`
 	Inputs      []inputRecord     `json:"inputs,omitempty"`
 	Outputs     []outputRecord    `json:"outputs,omitempty"`

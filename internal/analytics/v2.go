@@ -47,6 +47,7 @@ func (v V2) CreateApplication(ctx context.Context, call *api.Call, in *kinesisan
 			if api.Val(code.CodeContentType) != kinesisanalyticsv2.CodeContentTypePlaintext {
 				return nil, invalid("CodeContentType must be PLAINTEXT for the runtime environment SQL-1_0.")
 			}
+			c.coded = true
 			if content := code.CodeContent; content != nil {
 				if content.ZipFileContent != nil || content.S3ContentLocation != nil {
 					return nil, invalid("CodeContent can have TextContent only for the runtime environment SQL-1_0.")
