@@ -48,3 +48,10 @@ func (a *Application) Measured() int64 {
 	}
 	return total
 }
+
+// LaneRows changes how many results a lane of a join keeps before it waits, and from
+// how many on lanes wait.
+func LaneRows(lane, few int) (laneBefore, fewBefore int) {
+	laneBefore, fewBefore, laneRows, fewRows = laneRows, fewRows, lane, few
+	return laneBefore, fewBefore
+}

@@ -1,7 +1,9 @@
 package run
 
 import (
+	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/millrace/millrace/internal/analytics/plan"
 	"github.com/millrace/millrace/internal/analytics/sql"
@@ -47,7 +49,24 @@ type joinLane struct {
 	sel    []int32
 	out    *table // results, with the numbers of their rows
 	told   int64
+
+	// Where results may be too many to be kept until all lanes are through, a lane
+	// waits when it has laneRows of them, until those have been put out.
+	waits  bool
+	turn   chan struct{} // gets a token when the lane waits, or is through
+	resume chan bool     // true to go on, false to give up
+	over   bool
+	failed any // what it panicked with
 }
+
+// A row can meet every row of the other side.
+var (
+	laneRows = 1 << 16 // results that a lane keeps
+	fewRows  = 1 << 20 // results that lanes may keep without waiting
+)
+
+// errGivenUp unwinds a lane whose results nobody wants any more.
+var errGivenUp = errors.New("given up")
 
 // place is a row of a lane.
 type place struct{ lane, row int32 }
@@ -131,7 +150,7 @@ func (c *builder) forkJoin(n *plan.Join, to sink) *forkedJoin {
 		f.sides[i] = s
 	}
 	for i := range c.app.workers.size() {
-		l := &joinLane{lane: newLane(c), f: f, number: uint8(i), out: newTable(columns), told: never}
+		l := &joinLane{lane: newLane(c), f: f, number: uint8(i), out: newTable(columns), told: never, over: true, turn: make(chan struct{}), resume: make(chan bool)}
 		l.j = newJoin(l.c, &own, columns, l)
 		l.in = [2]sink{l.j.side(0), l.j.side(1)}
 		f.lanes = append(f.lanes, l)
@@ -151,6 +170,34 @@ func (l *joinLane) rows(b *Batch) {
 	}
 	if limit := l.f.c.app.options.MemoryLimit; limit > 0 && int64(l.out.len())*int64(8*len(b.Cols)) > limit {
 		panic(fullError{fmt.Errorf("%w: what JOIN of %s puts out at once does not fit into %d", ErrMemory, l.f.c.part.name, limit)})
+	}
+	if l.waits && l.out.len() >= laneRows {
+		l.turn <- struct{}{}
+		if !<-l.resume {
+			panic(errGivenUp)
+		}
+	}
+}
+
+// work does a lane's part in a goroutine of its own.
+func (l *joinLane) work(do func(l *joinLane)) {
+	defer func() {
+		if r := recover(); r != nil && r != errGivenUp {
+			l.failed = r
+		}
+		l.waits, l.over = false, true
+		l.turn <- struct{}{}
+	}()
+	do(l)
+}
+
+// await returns when a lane waits or is through.
+func (l *joinLane) await() {
+	<-l.turn
+	if l.failed != nil {
+		r := l.failed
+		l.failed = nil
+		panic(r)
 	}
 }
 func (l *joinLane) bound(t int64) { l.told = t }
@@ -194,76 +241,128 @@ func (s *joinSplit) rows(b *Batch) {
 		}
 		l.in[s.side].bound(last)
 	})
-	s.f.flush()
 }
 
 func (s *joinSplit) bound(t int64) {
 	s.f.each(0, func(l *joinLane) { l.in[s.side].bound(t) })
-	s.f.flush()
 }
 
 func (s *joinSplit) end() {}
 
 // each has the lanes work, side by side if there are so many rows and others that
-// wait.
+// wait, and puts out what they have put out.
 func (f *forkedJoin) each(rows int, do func(l *joinLane)) {
+	kept := rows
 	for _, l := range f.lanes {
-		rows += l.j.queues[0].len() + l.j.queues[1].len()
+		queued := l.j.queues[0].len() + l.j.queues[1].len()
+		rows += queued
+		kept += queued + l.j.sides[0].rows.len() + l.j.sides[1].rows.len()
 	}
-	if rows >= forkRows {
+	switch {
+	case rows > 0 && kept > fewRows/rows && f.c.app.workers.observe == nil:
+		f.together(do)
+		return
+	case rows >= forkRows:
 		f.c.app.workers.do(len(f.lanes), func(i int) { do(f.lanes[i]) })
-	} else {
+	default:
 		for _, l := range f.lanes {
 			do(l)
 		}
 	}
-	for _, l := range f.lanes {
-		f.c.collected(l.lane)
-	}
+	f.flush()
 }
 
-// flush puts out what the lanes have put out.
+// together has each lane work in a goroutine of its own and puts out their results
+// while they make more.
+func (f *forkedJoin) together(do func(l *joinLane)) {
+	var all sync.WaitGroup
+	for _, l := range f.lanes {
+		l.waits, l.over = true, false
+		all.Go(func() { l.work(do) })
+	}
+	awaited := 0
+	defer func() {
+		// There are some left only behind a panic.
+		for i, l := range f.lanes {
+			if i >= awaited {
+				<-l.turn
+			}
+			if !l.over {
+				l.resume <- false
+				<-l.turn
+			}
+			l.failed = nil
+		}
+		all.Wait()
+	}()
+	for _, l := range f.lanes {
+		awaited++
+		l.await()
+	}
+	f.flush()
+}
+
+// flush puts out what the lanes have put out. A lane that waits goes on when all
+// it had is out.
 func (f *forkedJoin) flush() {
 	f.order = f.order[:0]
-	total := 0
 	for i, l := range f.lanes {
-		total += l.out.len()
 		f.heads[i], f.keys[i] = 0, l.places(f.keys[i][:0])
 	}
-	for range total {
+	for {
 		best := -1
-		for i, keys := range f.keys {
-			if at := f.heads[i]; at < len(keys) && (best < 0 || keys[at].before(f.keys[best][f.heads[best]])) {
+		for i, l := range f.lanes {
+			if f.heads[i] == len(f.keys[i]) && !l.over {
+				f.put()
+				l.out.clear()
+				l.resume <- true
+				l.await()
+				f.heads[i], f.keys[i] = 0, l.places(f.keys[i][:0])
+			}
+			if at := f.heads[i]; at < len(f.keys[i]) && (best < 0 || f.keys[i][at].before(f.keys[best][f.heads[best]])) {
 				best = i
 			}
 		}
+		if best < 0 {
+			break
+		}
 		f.order = append(f.order, place{int32(best), int32(f.heads[best])})
 		f.heads[best]++
-	}
-	for from := 0; from < total; from += outRows {
-		order := f.order[from:min(total, from+outRows)]
-		for _, p := range order {
-			f.out.time = append(f.out.time, f.lanes[p.lane].out.time[p.row])
+		if len(f.order) == outRows {
+			f.put()
 		}
-		to := 0
-		left := f.sides[0].width
-		for k := range f.lanes[0].out.cols {
-			if k == left || k == left+2+f.sides[1].width {
-				continue // a number
-			}
-			f.out.cols[to].weave(f.lanes, k, order)
-			to++
-		}
-		f.next.rows(f.out.batch())
-		f.out.clear()
 	}
+	f.put()
 	for _, l := range f.lanes {
 		l.out.clear()
+		f.c.collected(l.lane)
 	}
 	if told := f.lanes[0].told; told > f.told {
 		f.told = told
 		f.next.bound(told)
 	}
+}
+
+// put puts out the results that are next.
+func (f *forkedJoin) put() {
+	if len(f.order) == 0 {
+		return
+	}
+	for _, p := range f.order {
+		f.out.time = append(f.out.time, f.lanes[p.lane].out.time[p.row])
+	}
+	to := 0
+	left := f.sides[0].width
+	for k := range f.lanes[0].out.cols {
+		if k == left || k == left+2+f.sides[1].width {
+			continue // a number
+		}
+		f.out.cols[to].weave(f.lanes, k, f.order)
+		to++
+	}
+	f.next.rows(f.out.batch())
+	f.out.clear()
+	f.order = f.order[:0]
 }
 
 // places says where a lane's results belong; they ascend.

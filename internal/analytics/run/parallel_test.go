@@ -23,10 +23,77 @@ func TestMain(m *testing.M) {
 }
 
 // shared has workers share the smallest batches, and operators that multiply rows
-// put out a few at a time.
+// put out a few at a time; where results may be more than some, lanes of joins wait
+// with two.
 func shared(t testing.TB) {
 	rows, out := run.ForkRows(1), run.OutRows(3)
-	t.Cleanup(func() { run.ForkRows(rows); run.OutRows(out) })
+	lane, few := run.LaneRows(2, 50)
+	t.Cleanup(func() { run.ForkRows(rows); run.OutRows(out); run.LaneRows(lane, few) })
+}
+
+// multiplied is a join in which every row of one side meets all of the other.
+func multiplied(t *testing.T, o run.Options) (a *run.Application, insert func() error) {
+	o.Now = func() time.Time { return time.UnixMilli(0) }
+	a = opened(t, programs["join"], o)
+	null := plan.Value{Null: true}
+	rows := run.NewRows(append(slices.Clone(sensor), plan.HiddenColumns...))
+	for i := range 4000 {
+		rows.Add(int64(i/2000), plan.Value{S: fmt.Sprint("k", i%2)}, plan.Value{S: string("ab"[i/2000])}, plan.Value{I: int64(i)}, plan.Value{F: float64(i)}, plan.Value{F: 1}, plan.Value{I: 0}, null, null, null)
+	}
+	batch := rows.Batch()
+	return a, func() error {
+		if err := a.Insert("IN", batch); err != nil {
+			return err
+		}
+		return a.Advance("IN", 100_000)
+	}
+}
+
+// However many results one batch of a join has, they are not all kept before they
+// are put out: workers fit where one does.
+func TestJoinsThatMultiplyRows(t *testing.T) {
+	for _, workers := range []int{1, 2, 8} {
+		a, insert := multiplied(t, run.Options{Workers: workers, MemoryLimit: 24 << 20})
+		n, sum, high := 0, 0.0, int64(0)
+		if err := a.Tap("OUT", func(b *run.Batch) {
+			for _, i := range b.Sel {
+				n++
+				sum += b.Cols[2].F[i]*float64(n%97) + b.Cols[3].F[i]*float64(n%89)
+				if b.Time[i] < high {
+					t.Fatal("rows go back in time")
+				}
+				high = b.Time[i]
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if err := insert(); err != nil {
+			t.Fatalf("%d workers: %v", workers, err)
+		}
+		if n != 2_000_000 || sum != 359907251532 {
+			t.Errorf("%d workers: %d rows, %.0f", workers, n, sum)
+		}
+	}
+}
+
+// A mistake behind a join leaves no worker waiting; the main function looks for
+// goroutines that are left.
+func TestAMistakeBehindAJoin(t *testing.T) {
+	a, insert := multiplied(t, run.Options{Workers: 4})
+	n := 0
+	if err := a.Tap("OUT", func(b *run.Batch) {
+		if n += len(b.Sel); n > 500_000 {
+			panic("a mistake")
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if r := recover(); r != "a mistake" {
+			t.Errorf("%v", r)
+		}
+	}()
+	t.Errorf("it went on: %v", insert())
 }
 
 // The shared cases give their rows for any number of workers and any batches, and
