@@ -706,7 +706,7 @@ func TestUpdates(t *testing.T) {
 		d.Outputs = append(slices.Clone(a.Outputs), app.Output{ID: "1.2", Stream: "out"})
 		d.Code = strings.Replace(a.Code, "N VARCHAR(8)", "N INTEGER", 1)
 		r.mu.Lock()
-		r.object, r.told = `{"k":"a","n":5} {"k":"b","n":"x"} {"k":"c","n":"y"}`, nil
+		r.object, r.told = "{\"k\":\"b\",\"n\":\"x\"}\noops {\n{\"k\":\"a\",\"n\":5}", nil
 		r.mu.Unlock()
 		if err := h.Update(t.Context(), &d); err != nil {
 			t.Fatal(err)

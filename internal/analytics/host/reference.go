@@ -4,11 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/millrace/millrace/internal/analytics/app"
 	"github.com/millrace/millrace/internal/analytics/plan"
 	"github.com/millrace/millrace/internal/analytics/run"
 )
+
+// parseError is the name of the error of a record that cannot be read.
+const parseError = "PARSE_ERROR"
 
 // references loads the reference tables; false if the application ends first.
 // Nothing is read before: a row that came too early would find no partner.
@@ -66,12 +70,21 @@ func (r *application) reference(part string, ref app.Reference) error {
 	rows := run.NewRows(columns)
 	now := r.now()
 	refused, first := 0, ""
-	parser.Parse(rows, string(raw), now, nil, func(name, message, row string) {
-		if refused++; refused == 1 {
-			first = message
-		}
-		r.engine.Refuse(name, message, row, now)
-	})
+	for text := string(raw); text != ""; {
+		rest := ""
+		parser.Parse(rows, text, now, nil, func(name, message, row string) {
+			if name == parseError && !ref.Format.CSV {
+				// Nobody knows where the next document of a record begins. An object's are
+				// on lines of their own, more often than not.
+				row, rest, _ = strings.Cut(row, "\n")
+			}
+			if refused++; refused == 1 {
+				first = message
+			}
+			r.engine.Refuse(name, message, row, now)
+		})
+		text = rest
+	}
 	if err := r.engine.SetTable(ref.Table, rows); err != nil {
 		return fmt.Errorf("object %s in bucket %s: %w", ref.Key, ref.Bucket, err)
 	}
