@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -181,6 +182,9 @@ func TestApplicationsCountEveryRecord(t *testing.T) {
 	rounds, updates, splits, spoiled := 0, 0, 0, 0
 	for ; rounds < 3 || time.Now().Before(end); rounds++ {
 		s, err := harness.Start(t.Context(), options)
+		for tries := 0; err != nil && tries < 5 && strings.Contains(err.Error(), "is taken by another process"); tries++ {
+			s, err = harness.Start(t.Context(), options) // a port that was free has been taken since
+		}
 		if err != nil {
 			t.Fatalf("round %d: %v", rounds, err)
 		}
