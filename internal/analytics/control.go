@@ -22,7 +22,7 @@ func (c Control) GetApplicationStatus(_ context.Context, call *api.Call, in *ana
 	if err != nil {
 		return nil, err
 	}
-	st := c.host.Status(a.record.ID)
+	st := c.status(a)
 	out := &analyticscontrol.GetApplicationStatusOutput{
 		ApplicationStatus: api.Ptr(string(a.record.Status)), ApplicationVersionId: &a.record.Version, Runs: &st.Running,
 		MillisBehindLatest: &st.MillisBehindLatest, RowsIn: &st.RowsIn, RowsOut: &st.RowsOut,

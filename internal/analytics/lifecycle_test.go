@@ -127,7 +127,13 @@ func TestAHostThatFailsIsAskedAgain(t *testing.T) {
 	if got := r.get("a").record.Status; got != starting {
 		t.Errorf("state %s", got)
 	}
+	if list := r.Overviews(); !strings.Contains(list[0].Problem, "could not finish") || r.HeldUp() != 1 {
+		t.Errorf("shown as %+v", list)
+	}
 	r.settle()
+	if list := r.Overviews(); list[0].Problem != "" || r.HeldUp() != 0 {
+		t.Errorf("shown as %+v", list)
+	}
 	if got := r.get("a").record.Status; got != running {
 		t.Errorf("state %s", got)
 	}

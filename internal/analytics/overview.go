@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/millrace/millrace/internal/analytics/app"
 	"github.com/millrace/millrace/internal/api"
 )
 
@@ -30,7 +31,7 @@ type Overview struct {
 func (s *Service) Overviews() []Overview {
 	list := []Overview{}
 	for _, a := range s.registry.all() {
-		st := s.host.Status(a.record.ID)
+		st := s.status(a)
 		list = append(list, Overview{
 			Account: a.account, Region: a.region, Name: a.name, Status: string(a.record.Status), Version: a.record.Version,
 			Runs: st.Running, Problem: st.Problem, MillisBehindLatest: st.MillisBehindLatest, RowsIn: st.RowsIn, RowsOut: st.RowsOut,
@@ -42,10 +43,20 @@ func (s *Service) Overviews() []Overview {
 	return list
 }
 
+// status is how an application does, as the host says, or that what was asked of
+// the host has failed.
+func (s *Service) status(a *application) app.Status {
+	st := s.host.Status(a.record.ID)
+	if st.Problem == "" && s.finishers.failed(a.record.ID) {
+		st.Problem = "the server could not finish a change of its state, and goes on trying: the server's log says why"
+	}
+	return st
+}
+
 // HeldUp counts the applications that should run and have a problem.
 func (s *Service) HeldUp() (n int) {
 	for _, a := range s.registry.all() {
-		if a.runs() && s.host.Status(a.record.ID).Problem != "" {
+		if a.runs() && s.status(a).Problem != "" {
 			n++
 		}
 	}

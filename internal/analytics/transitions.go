@@ -137,9 +137,16 @@ func (f *finishers) begin(id string, now time.Time) (begun bool, until time.Time
 	if at, failed := f.retry[id]; failed && at.After(now) {
 		return false, at
 	}
-	delete(f.retry, id)
 	f.busy[id] = false
 	return true, time.Time{}
+}
+
+// failed reports whether the last attempt at an application has failed.
+func (f *finishers) failed(id string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_, failed := f.retry[id]
+	return failed
 }
 
 // end gives an application back, and reports whether it is to be looked at again.
@@ -148,6 +155,8 @@ func (f *finishers) end(id string, failed bool, retry time.Time) (again bool) {
 	defer f.mu.Unlock()
 	if again = f.busy[id] || failed; failed {
 		f.retry[id] = retry
+	} else {
+		delete(f.retry, id)
 	}
 	delete(f.busy, id)
 	return again
