@@ -171,6 +171,7 @@ var imports = []struct{ from, to, why string }{
 	{"internal/cli", "internal/api/...", "commands speak in generated types"},
 	{"internal/cli", "internal/aggregate", "tail shows the user records of an aggregate"},
 	{"internal/cli", "internal/wire/awsjson", "saved descriptions of applications are in its notation"},
+	{"internal/cli", "internal/config", "tests name the functions of their servers"},
 }
 
 // testOnly is what tests may import in addition.
