@@ -123,12 +123,12 @@ func (b *binder) bind(e sql.Expr) Expr {
 		}
 		return &Cast{Arg: x, T: e.To.Type, Try: e.Try}
 	case *sql.FloorTo:
-		x := b.expr(e.Operand)
+		x := typedNull(b.expr(e.Operand), timestampType)
 		return b.floorTo(e, x)
 	case *sql.Step:
 		return b.step(e)
 	case *sql.Extract:
-		x := b.expr(e.Operand)
+		x := typedNull(b.expr(e.Operand), timestampType)
 		k := x.Type().Kind
 		if !isDatetime(k) && k != sql.KindInterval {
 			b.fail(e.Operand, "", "EXTRACT takes a date, a time or an interval, not %s", x.Type())
@@ -428,6 +428,10 @@ func textual(t sql.Type) bool { return isCharacter(t.Kind) || t.Kind == sql.Kind
 
 func (b *binder) arithmetic(e *sql.Operation, l, r Expr) Expr {
 	lt, rt := l.Type(), r.Type()
+	if null := other(e.Op, lt, rt); null.Kind != sql.KindNull {
+		l, r = typedNull(l, null), typedNull(r, null)
+		lt, rt = l.Type(), r.Type()
+	}
 	if lt.Kind == sql.KindNull && rt.Kind != sql.KindNull {
 		l, lt = &Const{Value{Null: true}, rt}, rt
 	}
@@ -471,6 +475,25 @@ func (b *binder) arithmetic(e *sql.Operation, l, r Expr) Expr {
 	}
 	b.fail(e, hint, "%s cannot stand between %s and %s", e.Op, lt, rt)
 	return nil
+}
+
+// other is the type that a bare NULL has beside a time or an interval; NULL where
+// it is that of the other side.
+func other(op string, l, r sql.Type) sql.Type {
+	beside := l
+	switch {
+	case l.Kind == sql.KindNull:
+		beside = r
+	case r.Kind != sql.KindNull:
+		return sql.Type{}
+	}
+	switch {
+	case isDatetime(beside.Kind) && (op == "+" || op == "-" && r.Kind == sql.KindNull):
+		return millisecond
+	case beside.Kind == sql.KindInterval && (op == "*" || op == "/"):
+		return integerType
+	}
+	return sql.Type{}
 }
 
 // numberForInterval brings a factor to BIGINT or DOUBLE.
@@ -790,6 +813,10 @@ func (b *binder) floorTo(e *sql.FloorTo, x Expr) Expr {
 
 func (b *binder) step(e *sql.Step) Expr {
 	x, by := b.expr(e.Operand), b.expr(e.By)
+	if by.Type().Kind == sql.KindInterval {
+		x = typedNull(x, timestampType)
+	}
+	x = typedNull(x, integerType)
 	c, ok := by.(*Const)
 	switch t := x.Type(); {
 	case !ok || c.Value.Null:

@@ -102,7 +102,7 @@ func init() {
 	}
 	functions = map[string]function{
 		"ABS": {1, 1, func(b *binder, e *sql.Call) Expr {
-			x := b.expr(e.Args[0])
+			x := typedNull(b.expr(e.Args[0]), integerType)
 			if !isNumeric(x.Type().Kind) && x.Type().Kind != sql.KindInterval {
 				b.fail(e.Args[0], "", "ABS takes a number or an interval, not a %s", x.Type())
 			}
@@ -111,7 +111,7 @@ func init() {
 		"CEIL": rounding("ceil"), "CEILING": rounding("ceil"), "FLOOR": rounding("floor"),
 		"MOD": {2, 2, func(b *binder, e *sql.Call) Expr {
 			l, r := b.integer(e.Args[0]), b.integer(e.Args[1])
-			return &Call{Func: "mod", Args: []Expr{l, r}, T: b.expr(e.Args[1]).Type()}
+			return &Call{Func: "mod", Args: []Expr{l, r}, T: typedNull(b.expr(e.Args[1]), bigintType).Type()}
 		}},
 		"POWER": {2, 2, func(b *binder, e *sql.Call) Expr {
 			return &Call{Func: "power", Args: []Expr{convert(b.numeric(e.Args[0]), doubleType, false), convert(b.numeric(e.Args[1]), doubleType, false)}, T: doubleType}

@@ -174,6 +174,16 @@ func TestApproximateNumbers(t *testing.T) {
 	)
 }
 
+// A bare NULL is of the type that its place asks for.
+func TestBareNulls(t *testing.T) {
+	expressions(t,
+		`ABS(NULL)`, `INTEGER null`, `MOD(7, NULL)`, `BIGINT null`, `MOD(NULL, 7)`, `INTEGER null`, `CEIL(NULL)`, `DOUBLE null`, `POWER(NULL, 2)`, `DOUBLE null`, `1 + NULL`, `INTEGER null`, `NULL / 2`, `INTEGER null`,
+		`FLOOR(NULL TO DAY)`, `TIMESTAMP null`, `STEP(NULL BY INTERVAL '1' DAY)`, `TIMESTAMP null`, `STEP(NULL BY 5)`, `BIGINT null`, `EXTRACT(YEAR FROM NULL)`, `BIGINT null`,
+		`TS + NULL`, `TIMESTAMP null`, `NULL + TS`, `TIMESTAMP null`, `DT - NULL`, `DATE null`, `CAST(INTERVAL '1' DAY * NULL AS VARCHAR(5))`, `VARCHAR(5) null`, `CAST(INTERVAL '1' DAY / NULL AS VARCHAR(5))`, `VARCHAR(5) null`, `CAST(INTERVAL '1' DAY + NULL AS VARCHAR(5))`, `VARCHAR(5) null`, `CAST((TS - NULL) SECOND AS VARCHAR(5))`, `VARCHAR(5) null`,
+		`NULL || 'a'`, `VARCHAR(1) null`, `NULL LIKE 'a'`, `BOOLEAN null`, `NULL IN (1, 2)`, `BOOLEAN null`, `NULL BETWEEN 1 AND 2`, `BOOLEAN null`, `NULL IS DISTINCT FROM 1`, `BOOLEAN true`, `NULL = NULL`, `BOOLEAN null`, `NOT NULL`, `BOOLEAN null`, `TRIM(NULL FROM 'a')`, `VARCHAR(1) null`, `TIMESTAMP_TO_CHAR('yyyy', NULL)`, `VARCHAR(1024) "null"`,
+	)
+}
+
 func TestCasts(t *testing.T) {
 	expressions(t,
 		`CAST(F AS INTEGER)`, `INTEGER 3`, `CAST(-F AS INTEGER)`, `INTEGER -3`, `CAST(2.4e0 AS BIGINT)`, `BIGINT 2`, `CAST(D AS INTEGER)`, `INTEGER -12`, `CAST(-12.5 AS SMALLINT)`, `SMALLINT -13`, `CAST(12.5 AS TINYINT)`, `TINYINT 13`,
