@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strings"
-	"syscall"
 	"testing"
 )
 
@@ -39,16 +37,4 @@ func TestHealthExitsByReadiness(t *testing.T) {
 			t.Errorf("%s: exit code %d, %q, %q", c.admin, code, out.String(), errs.String())
 		}
 	}
-}
-
-func TestHangupCallsAgainAndAgain(t *testing.T) {
-	called := make(chan struct{})
-	stop := onHangup(func() { called <- struct{}{} })
-	for range 3 {
-		if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
-			t.Fatal(err)
-		}
-		<-called
-	}
-	stop()
 }

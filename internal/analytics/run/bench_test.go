@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -61,16 +60,6 @@ func startWith(b testing.TB, program string, workers int) *run.Application {
 	a := run.New(p, run.Options{Seed: 1, Workers: workers, Now: func() time.Time { return time.UnixMilli(0) }})
 	a.Start()
 	return a
-}
-
-// processorSeconds is what all threads of the process have used, the garbage
-// collector's among them.
-func processorSeconds(b testing.TB) float64 {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		b.Fatal(err)
-	}
-	return float64(u.Utime.Sec+u.Stime.Sec) + float64(u.Utime.Usec+u.Stime.Usec)/1e6
 }
 
 // measured runs a benchmark's loop, each round of so many rows.
