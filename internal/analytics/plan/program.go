@@ -218,7 +218,7 @@ func (c *compiler) createStream(s *sql.CreateStream) {
 		if c.used[old] {
 			c.fail(s.Name.Place(), "define it before the pumps that use it", "the stream %s is in use and cannot be replaced", sql.Quote(name))
 		}
-		c.program.Streams = slices.DeleteFunc(c.program.Streams, func(s *Stream) bool { return s == old })
+		c.forget(old)
 	}
 	stream := &Stream{Name: name}
 	seen := map[string]bool{}
@@ -282,23 +282,24 @@ func (c *compiler) drop(s *sql.Drop) {
 		if st == nil || st.Source {
 			missing()
 		}
+		if s.Cascade {
+			for _, p := range slices.Clone(c.program.Pumps) {
+				if p.Target == st || reads(p, st) {
+					c.dropPump(p)
+				}
+			}
+		}
 		if c.used[st] {
-			c.fail(s.Name.Place(), "drop the pumps first", "the stream %s is in use", sql.Quote(name))
+			c.fail(s.Name.Place(), "drop the pumps first, or write CASCADE", "the stream %s is in use", sql.Quote(name))
 		}
 		delete(c.streams, name)
-		c.program.Streams = slices.DeleteFunc(c.program.Streams, func(x *Stream) bool { return x == st })
+		c.forget(st)
 	case "PUMP":
 		p := c.pumps[name]
 		if p == nil {
 			missing()
 		}
-		delete(c.pumps, name)
-		c.program.Pumps = slices.DeleteFunc(c.program.Pumps, func(x *Pump) bool { return x == p })
-		p.Target.Writers--
-		clear(c.used)
-		for _, p := range c.program.Pumps {
-			c.uses(p)
-		}
+		c.dropPump(p)
 	case "FUNCTION":
 		if c.functions[name] == nil {
 			missing()
@@ -310,6 +311,33 @@ func (c *compiler) drop(s *sql.Drop) {
 		}
 		delete(c.views, name)
 	}
+}
+
+// forget takes a stream out of the program, with what was inserted into it.
+func (c *compiler) forget(s *Stream) {
+	c.program.Streams = slices.DeleteFunc(c.program.Streams, func(x *Stream) bool { return x == s })
+	c.program.Inserts = slices.DeleteFunc(c.program.Inserts, func(x *Insert) bool { return x.Target == s })
+}
+
+func (c *compiler) dropPump(p *Pump) {
+	delete(c.pumps, p.Name)
+	c.program.Pumps = slices.DeleteFunc(c.program.Pumps, func(x *Pump) bool { return x == p })
+	p.Target.Writers--
+	clear(c.used)
+	for _, p := range c.program.Pumps {
+		c.uses(p)
+	}
+}
+
+// reads reports whether a pump reads a stream.
+func reads(p *Pump, s *Stream) bool {
+	found := false
+	visit(p.Root, func(n Node) {
+		if scan, ok := n.(*Scan); ok && scan.Stream == s {
+			found = true
+		}
+	})
+	return found
 }
 
 func (c *compiler) uses(p *Pump) {
