@@ -259,8 +259,10 @@ func timeColumn(columns []plan.ColumnInfo, input, name string) (int, error) {
 		}
 	}
 	var have []string
-	for _, c := range columns[:len(columns)-len(plan.HiddenColumns)] {
-		have = append(have, sql.Quote(c.Name)+" "+c.Type.String())
+	for _, c := range columns {
+		if !slices.ContainsFunc(plan.HiddenColumns, func(h plan.ColumnInfo) bool { return h.Name == c.Name }) {
+			have = append(have, sql.Quote(c.Name)+" "+c.Type.String())
+		}
 	}
 	return 0, fmt.Errorf("--rowtime: %s has no TIMESTAMP or BIGINT column %s; it has %s", sql.Quote(input), sql.Quote(name), strings.Join(have, ", "))
 }
