@@ -19,6 +19,8 @@ import (
 // A journal keeps no more than checkpoints need, also where no row ever makes it
 // durable.
 func TestAJournalThatNobodyWrites(t *testing.T) {
+	defer func(n uint64) { aheadSteps = n }(aheadSteps)
+	aheadSteps = 200
 	synctest.Test(t, func(t *testing.T) {
 		r := &rig{source: newLog(7, 1), to: &sinkhole{}, files: vfs.NewMemory(), others: map[string]Destination{"out": &ledger{}}}
 		h := r.open(t, func(o *Options) { o.ExactlyOnce = true })
@@ -44,8 +46,6 @@ func TestAJournalThatNobodyWrites(t *testing.T) {
 			t.Errorf("%d files and %d bytes are kept after 300 steps", parts, bytes)
 		}
 		// Time alone makes steps too.
-		defer func(n uint64) { aheadSteps = n }(aheadSteps)
-		aheadSteps = 200
 		settle(time.Hour)
 		if parts, bytes := kept(); parts > 3 || bytes > 8000 {
 			t.Errorf("%d files and %d bytes are kept after an hour without records", parts, bytes)
