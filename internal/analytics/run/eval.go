@@ -77,6 +77,16 @@ func (x *context) failed(row int32, err error) {
 	x.fails = append(x.fails, rowFailure{row, *f})
 }
 
+// failure is what a row has failed for.
+func (x *context) failure(row int32) error {
+	for i := range x.fails {
+		if f := &x.fails[i]; f.row == row {
+			return &f.failure
+		}
+	}
+	return nil
+}
+
 // good narrows a selection to the rows that have not failed.
 func (x *context) good(sel []int32, spare []int32) []int32 {
 	if len(x.fails) == 0 {

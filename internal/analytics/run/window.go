@@ -82,6 +82,9 @@ type windowFunction struct {
 	other   eval // the default of LAG
 	offsets *Vector
 	others  *Vector
+	// own is where the default fails: only rows that need it fail for it. It is nil
+	// if the default reads tables.
+	own *context
 }
 
 func newWindowed(c *builder, n *plan.Windowed, next sink) *windowed {
@@ -126,7 +129,9 @@ func (f *frame) function(win plan.Window, index int) *windowFunction {
 		wf.offset = compile(win.Offset)
 	}
 	if win.Default != nil {
-		wf.other = compile(win.Default)
+		if wf.other = compile(win.Default); alone(win.Default) {
+			wf.own = &context{}
+		}
 	}
 	switch win.Func {
 	case "first_value", "last_value", "lag", "nth_value":
@@ -219,7 +224,7 @@ func (w *windowed) rows(b *Batch) {
 				wf.offsets = wf.offset(x, b, b.Sel)
 			}
 			if wf.other != nil {
-				wf.others = wf.other(x, b, b.Sel)
+				wf.others = wf.other(wf.scratch(x, b), b, b.Sel)
 			}
 		}
 	}
@@ -248,6 +253,16 @@ func (w *windowed) rows(b *Batch) {
 	if len(out.Sel) > 0 {
 		w.next.rows(out)
 	}
+}
+
+// scratch is the context in which the default of LAG is computed.
+func (wf *windowFunction) scratch(x *context, b *Batch) *context {
+	if wf.own == nil {
+		return x
+	}
+	wf.own.now, wf.own.start, wf.own.app = x.now, x.start, x.app
+	wf.own.begin(b.N)
+	return wf.own
 }
 
 // slide takes rows into a frame and computes its functions for each.
@@ -672,9 +687,13 @@ func (p *partition) row(f *frame, wf *windowFunction, i int32, v *plan.Value) er
 			at, ok = p.nth(r, w.IgnoreNulls, true, offset)
 		}
 		if !ok {
-			if wf.others != nil {
-				*v = wf.others.at(&w.T, i)
+			if wf.others == nil {
+				return nil
 			}
+			if wf.own != nil && wf.own.bad[i] {
+				return wf.own.failure(i)
+			}
+			*v = wf.others.at(&w.T, i)
 			return nil
 		}
 	}
