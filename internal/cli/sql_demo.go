@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/millrace/millrace/internal/api"
 	"github.com/millrace/millrace/internal/api/kinesis"
 	"github.com/millrace/millrace/internal/api/kinesisanalyticsv2"
 	"github.com/millrace/millrace/internal/client"
@@ -38,6 +39,7 @@ const (
 	demoPrefix = "demo-"
 	demoBucket = "demo-reference"
 	demoKey    = "sectors.csv"
+	demoRole   = "millrace-sql-demo"
 )
 
 // demoColumns are the schemas of the demo streams: name, type, mapping.
@@ -55,6 +57,7 @@ var demoColumns = map[string][][3]string{
 // demo is a run of the demonstration.
 type demo struct {
 	rate, role  string
+	ownRole     bool // nobody has named one
 	length      time.Duration
 	seed        uint64
 	clean, json bool
@@ -73,8 +76,9 @@ type demo struct {
 type demoApplication struct {
 	name, title, source, code string
 
-	rows   int
-	latest string
+	rows    int
+	latest  string
+	problem string // what holds it up
 }
 
 func sqlDemoCommand() *cobra.Command {
@@ -111,7 +115,7 @@ Applications: ` + strings.Join(demoNames(), ", ") + `.`,
 	f.Uint64Var(&d.seed, "seed", 0, "make the same records again (default by chance)")
 	f.BoolVar(&d.clean, "clean", false, "at the end, delete the applications, streams and objects")
 	f.BoolVar(&d.json, "json", false, "print each row as a JSON line")
-	f.StringVar(&d.role, "role", "", "ARN of the role of the applications (default role/demo of the caller's account)")
+	f.StringVar(&d.role, "role", "", "ARN of the role of the applications (default one that is made for it)")
 	return cmd
 }
 
@@ -132,7 +136,7 @@ func (d *demo) run(ctx context.Context, bounded bool) error {
 		return err
 	}
 	if d.role == "" {
-		d.role = "arn:aws:iam::" + d.owner + ":role/demo"
+		d.role, d.ownRole = "arn:aws:iam::"+d.owner+":role/"+demoRole, true
 	}
 	if d.seed == 0 {
 		d.seed = rand.Uint64()
@@ -214,6 +218,9 @@ func (d *demo) sources() []string {
 // what does not run.
 func (d *demo) make(ctx context.Context) error {
 	group, creating := errgroup.WithContext(ctx)
+	if d.ownRole {
+		group.Go(func() error { return d.makeRole(creating) })
+	}
 	for _, s := range d.sources() {
 		group.Go(func() error { return makeStream(creating, d.cl, demoPrefix+s, 1) })
 	}
@@ -243,6 +250,26 @@ func (d *demo) make(ctx context.Context) error {
 		fmt.Fprintf(d.cmd.ErrOrStderr(), "%-22s  %s\n", a.name, a.title)
 	}
 	fmt.Fprintf(d.cmd.ErrOrStderr(), "in another terminal, `millrace sql edit %s` changes a program while it runs\n", d.apps[min(1, len(d.apps)-1)].name)
+	return nil
+}
+
+// makeRole makes the role of the applications. Where roles are asked for nothing,
+// or the caller may make none, an application says itself that it lacks one.
+func (d *demo) makeRole(ctx context.Context) error {
+	err := iamCall(ctx, d.cl, "CreateRole", map[string]string{"RoleName": demoRole, "AssumeRolePolicyDocument": `{"Version":"2012-10-17","Statement":[
+		{"Effect":"Allow","Principal":{"Service":"kinesisanalytics.amazonaws.com"},"Action":"sts:AssumeRole"}]}`}, nil)
+	if err == nil {
+		streams := "arn:aws:kinesis:*:" + d.owner + ":stream/" + demoPrefix + "*"
+		err = iamCall(ctx, d.cl, "PutRolePolicy", map[string]string{"RoleName": demoRole, "PolicyName": "demo", "PolicyDocument": `{"Version":"2012-10-17","Statement":[
+			{"Effect":"Allow","Action":"kinesis:*","Resource":"` + streams + `"},
+			{"Effect":"Allow","Action":"s3:GetObject","Resource":"arn:aws:s3:::` + demoBucket + `/*"}]}`}, nil)
+	}
+	var refused *client.Error
+	if errors.As(err, &refused) && !client.IsCode(err, "EntityAlreadyExists") {
+		fmt.Fprintf(d.cmd.ErrOrStderr(), "the applications have no role of their own: %v\n", err)
+	} else if refused == nil {
+		return err
+	}
 	return nil
 }
 
@@ -341,6 +368,7 @@ func (d *demo) generate(ctx context.Context, perSecond float64) error {
 	for _, s := range d.sources() {
 		group.Go(func() error { return d.feed(ctx, s, perSecond) })
 	}
+	group.Go(func() error { return d.watch(ctx, !table.terminal || d.json) })
 	if table.terminal && !d.json {
 		group.Go(func() error {
 			for {
@@ -360,13 +388,46 @@ func (d *demo) generate(ctx context.Context, perSecond float64) error {
 	return err
 }
 
+// watch looks for what holds applications up until ctx ends, and tells it if
+// tell is set.
+func (d *demo) watch(ctx context.Context, tell bool) error {
+	for {
+		for _, a := range d.apps {
+			how, err := applicationStatus(ctx, d.cl, a.name)
+			switch {
+			case client.IsCode(err, "ResourceNotFoundException"):
+				continue // deleted meanwhile
+			case err != nil:
+				return err
+			case how == nil:
+				return nil
+			}
+			problem := oneLine(api.Val(how.Problem))
+			d.mu.Lock()
+			news := problem != "" && problem != a.problem
+			a.problem = problem
+			d.mu.Unlock()
+			if tell && news {
+				fmt.Fprintf(d.cmd.ErrOrStderr(), "%s is held up: %s\n", a.name, problem)
+			}
+		}
+		if err := client.Sleep(ctx, 5*pollInterval); err != nil {
+			return err
+		}
+	}
+}
+
 // screen is the table of applications.
 func (d *demo) screen() []string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	rows := [][]string{{"APPLICATION", "ROWS", "LATEST"}}
 	for _, a := range d.apps {
-		rows = append(rows, []string{a.name, strconv.Itoa(a.rows), rowText([]byte(a.latest))})
+		text := rowText([]byte(a.latest))
+		if a.problem != "" {
+			text = "held up: " + a.problem
+		}
+		rows = append(rows, []string{a.name, strconv.Itoa(a.rows), text})
 	}
 	return append(aligned(rows), "", fmt.Sprintf("%s put into demo-ticker, %d into demo-sensors; Ctrl-C ends", plural(d.put["ticker"]), d.put["sensors"]))
 }
@@ -494,6 +555,19 @@ func (d *demo) remove(ctx context.Context) error {
 	for _, s := range []string{"ticker", "sensors"} {
 		if err := drop(demoPrefix + s); err != nil {
 			return err
+		}
+	}
+	if d.ownRole {
+		for _, action := range []string{"DeleteRolePolicy", "DeleteRole"} {
+			parameters := map[string]string{"RoleName": demoRole}
+			if action == "DeleteRolePolicy" {
+				parameters["PolicyName"] = "demo"
+			}
+			// Whoever may not delete one has not made it.
+			var refused *client.Error
+			if err := iamCall(ctx, d.cl, action, parameters, nil); err != nil && !errors.As(err, &refused) {
+				return err
+			}
 		}
 	}
 	for _, target := range []string{"/" + demoBucket + "/" + demoKey, "/" + demoBucket} {
