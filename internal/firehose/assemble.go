@@ -260,6 +260,22 @@ func (a *assembly) outputs() error {
 	return nil
 }
 
+// errorsOf adds an error output with a prefix of its own, in the bucket of all.
+func (a *assembly) errorsOf(name, prefix string) error {
+	config, err := a.objectsOf(a.shared.S3Configuration)
+	if err != nil {
+		return err
+	}
+	if config.ErrorPrefix, err = naming.ParsePrefix(prefix, naming.Options{Error: true}); err != nil {
+		return fmt.Errorf("S3ErrorOutputPrefix of table %s: %w", name, err)
+	}
+	if a.out.ErrorsOf == nil {
+		a.out.ErrorsOf = map[string]delivery.Writer{}
+	}
+	a.out.ErrorsOf[name] = s3.NewWriter(config)
+	return nil
+}
+
 // extended is where an extended S3 destination puts objects.
 func (a *assembly) extended(e *firehose.ExtendedS3DestinationConfiguration) (s3.Config, error) {
 	plain := reshape[firehose.S3DestinationConfiguration](e)

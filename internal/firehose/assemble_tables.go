@@ -110,6 +110,12 @@ func (a *assembly) iceberg() (dest.Destination, error) {
 				table.Partition = append(table.Partition, *f.SourceName)
 			}
 		}
+		if prefix := api.Val(t.S3ErrorOutputPrefix); prefix != "" {
+			table.ErrorOutput = table.Database + "." + table.Name
+			if err := a.errorsOf(table.ErrorOutput, prefix); err != nil {
+				return nil, err
+			}
+		}
 		config.Tables = append(config.Tables, table)
 	}
 	client, err := outbound.Client(outbound.Options{Policy: a.parts.Policy})

@@ -9,10 +9,12 @@ import (
 	"github.com/millrace/millrace/internal/api"
 	"github.com/millrace/millrace/internal/api/firehose"
 	"github.com/millrace/millrace/internal/firehose/delivery"
+	"github.com/millrace/millrace/internal/firehose/dest"
 	"github.com/millrace/millrace/internal/firehose/dest/httpendpoint"
 	"github.com/millrace/millrace/internal/firehose/dest/redshift"
 	"github.com/millrace/millrace/internal/firehose/dest/splunk"
 	datastream "github.com/millrace/millrace/internal/firehose/dest/stream"
+	"github.com/millrace/millrace/internal/firehose/record"
 )
 
 func TestOperatorFiles(t *testing.T) {
@@ -199,6 +201,33 @@ func TestMissingPartsAreTold(t *testing.T) {
 	d = minimal(kindIceberg)
 	d.Iceberg.CatalogConfiguration = &firehose.CatalogConfiguration{CatalogARN: api.Ptr("arn:aws:glue:eu-central-1:123456789012:catalog")}
 	wantError(t, r.create(input("i", d)), invalid, "The catalog arn:aws:glue:eu-central-1:123456789012:catalog is not known: the operator has not said where it is, and there is no WarehouseLocation")
+}
+
+// An error output of a table lies in the bucket of all, below a prefix of its own.
+func TestTablesHaveErrorOutputs(t *testing.T) {
+	r := newRig(t, nil)
+	d := minimal(kindIceberg)
+	d.Iceberg.DestinationTableConfigurationList[0].S3ErrorOutputPrefix = api.Ptr("of-events/")
+	st := r.mustCreate(input("s", d))
+	a := &assembly{ctx: t.Context(), parts: &r.options.Parts, id: st.record.ID, d: d.effective(), out: &delivery.Definition{}}
+	a.shared = a.d.shared()
+	main, err := a.iceberg()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer main.Close()
+	for database, want := range map[string]string{"": "db.events", "db": "db.events", "other": ""} {
+		rec := &record.Record{}
+		if database != "" {
+			rec.Table = &record.Table{Database: database, Name: "events"}
+		}
+		if got := main.(dest.Placer).ErrorOutput(rec); got != want {
+			t.Errorf("%q: %q", database, got)
+		}
+	}
+	if len(a.out.ErrorsOf) != 1 || a.out.ErrorsOf["db.events"] == nil {
+		t.Errorf("%v", a.out.ErrorsOf)
+	}
 }
 
 // What is being retried goes where the newest update says.

@@ -296,6 +296,9 @@ var rules = []struct {
 		l := d.Iceberg.DestinationTableConfigurationList
 		d.Iceberg.DestinationTableConfigurationList = append(l, l[0])
 	}, "DestinationTableConfigurationList has more than one entry for table db.events."},
+	{"Iceberg with an error output of a table that names no type", kindIceberg, func(d *destination) {
+		d.Iceberg.DestinationTableConfigurationList[0].S3ErrorOutputPrefix = api.Ptr("bad/!{timestamp:yyyy}/")
+	}, "S3ErrorOutputPrefix of table db.events: !{firehose:error-output-type} must be included in ErrorOutputPrefix when it contains expressions"},
 }
 
 func testSecret() *firehose.SecretsManagerConfiguration {

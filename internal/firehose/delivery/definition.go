@@ -43,6 +43,8 @@ type Definition struct {
 
 	// Errors takes what cannot be processed or delivered.
 	Errors Writer
+	// ErrorsOf are the error outputs that Main, a dest.Placer, has names for.
+	ErrorsOf map[string]Writer
 	// ErrorType is the error-output-type of what the destination refused; that of
 	// Kind if empty.
 	ErrorType string

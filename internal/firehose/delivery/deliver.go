@@ -1,10 +1,15 @@
 package delivery
 
 import (
+	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/millrace/millrace/internal/firehose/dest"
@@ -98,9 +103,16 @@ type flight struct {
 	refused  []refusal // by index
 }
 
-// refusal is a record that the destination does not take.
+// refusal is a record that the destination does not take. A batch may hold
+// millions of small ones, and be refused as a whole: what is the same for all is
+// there once.
 type refusal struct {
-	index         int // in the batch
+	index int // in the batch
+	why   *reason
+}
+
+// reason is why, and since when.
+type reason struct {
 	code, message string
 	attempts      int
 	ended         time.Time
@@ -259,7 +271,7 @@ func (f *flight) deliver(ctx context.Context) (outcome Outcome, failed int, ok b
 				problem = &dest.Error{Code: r.Code, Message: r.Message}
 				continue
 			}
-			f.refused = append(f.refused, refusal{at(places, r.Index), r.Code, clip(r.Message, 8192), f.attempts, now, r.Fields})
+			f.refused = append(f.refused, f.refusal(places, r, now))
 		}
 		if n := len(result.Failed); err == nil && n > 0 {
 			first := result.Failed[0]
@@ -276,7 +288,7 @@ func (f *flight) deliver(ctx context.Context) (outcome Outcome, failed int, ok b
 			// What may be accepted later is refused now.
 			for _, r := range result.Failed {
 				if err == nil && r.Retry {
-					f.refused = append(f.refused, refusal{at(places, r.Index), r.Code, clip(r.Message, 8192), f.attempts, now, r.Fields})
+					f.refused = append(f.refused, f.refusal(places, r, now))
 				}
 			}
 			if err != nil {
@@ -340,10 +352,22 @@ func asError(err error) *dest.Error {
 }
 
 func (f *flight) refuse(places, indexes []int, e *dest.Error, now time.Time) {
-	message := clip(e.Message, 8192)
+	why := &reason{code: e.Code, message: clip(e.Message, 8192), attempts: f.attempts, ended: now}
+	f.refused = slices.Grow(f.refused, len(indexes))
 	for _, i := range indexes {
-		f.refused = append(f.refused, refusal{index: at(places, i), code: e.Code, message: message, attempts: f.attempts, ended: now})
+		f.refused = append(f.refused, refusal{at(places, i), why})
 	}
+}
+
+// refusal is that of one record, often for the reason of the one before.
+func (f *flight) refusal(places []int, r dest.Failure, now time.Time) refusal {
+	why := &reason{r.Code, clip(r.Message, 8192), f.attempts, now, r.Fields}
+	if n := len(f.refused); n > 0 && len(r.Fields) == 0 {
+		if last := f.refused[n-1].why; len(last.fields) == 0 && last.code == why.code && last.message == why.message && last.attempts == why.attempts && last.ended.Equal(now) {
+			why = last
+		}
+	}
+	return refusal{at(places, r.Index), why}
 }
 
 // abandon hands the batch back to a destination that keeps what it could not
@@ -495,36 +519,82 @@ func success(ok bool) float64 {
 	return 0
 }
 
+// aside is an error output and the type of what goes there.
+type aside struct{ errorType, output string }
+
 // putAside writes the records that were refused to the error output, as one
-// object for each type, named after the batch.
+// object for each type and table, named after the batch.
 func (f *flight) putAside(ctx context.Context, whole *record.Batch) bool {
 	v := f.version
 	slices.SortStableFunc(f.refused, func(a, b refusal) int { return a.index - b.index })
-	byType := map[string][]refusal{}
-	for _, r := range f.refused {
+	newest, done := f.newest()
+	defer done()
+	output := func(int) string { return "" }
+	if placer, ok := newest.Main.(dest.Placer); ok && len(newest.ErrorsOf) > 0 {
+		names := f.outputs(whole, placer)
+		output = func(i int) string { return names[i] }
+	}
+	lists := map[aside][]refusal{}
+	for i, r := range f.refused {
 		t := v.errorType()
-		if isConversion(r.code) {
+		if isConversion(r.why.code) {
 			t = "format-conversion-failed"
 		} else if v.Kind == KindS3 {
 			t = errorTypeProcessing
 		}
-		byType[t] = append(byType[t], r)
+		to := aside{t, output(i)}
+		lists[to] = append(lists[to], r)
 	}
-	newest, done := f.newest()
-	defer done()
 	annotator, _ := newest.Main.(dest.Annotator)
-	for _, errorType := range []string{v.errorType(), "format-conversion-failed", errorTypeProcessing} {
-		list := byType[errorType]
-		if len(list) == 0 {
-			continue
+	order := slices.SortedFunc(maps.Keys(lists), func(a, b aside) int {
+		return cmp.Or(strings.Compare(a.errorType, b.errorType), strings.Compare(a.output, b.output))
+	})
+	for _, to := range order {
+		lines := failureLines(whole, to.errorType, lists[to], annotator)
+		if to.output != "" {
+			// Two outputs may have the same prefix.
+			lines.ID = idOf(lines.ID, to.output)
 		}
-		delete(byType, errorType)
-		lines := failureLines(whole, errorType, list, annotator)
-		if !f.write(ctx, "", f.errors, lines, errorType) {
+		if !f.write(ctx, "", func() Writer { return f.errorsOf(to.output) }, lines, to.errorType) {
 			return false
 		}
 	}
 	return true
+}
+
+// outputs names the error outputs of the refused records. Those behind a record
+// that cannot be read stay with the destination's.
+func (f *flight) outputs(whole *record.Batch, placer dest.Placer) []string {
+	names := make([]string, len(f.refused))
+	n := 0
+	err := whole.Each(func(i int, r *record.Record) error {
+		if n < len(names) && f.refused[n].index == i {
+			names[n] = placer.ErrorOutput(r)
+			n++
+		}
+		return nil
+	})
+	if err != nil {
+		f.stream.logger.Error("read what failed", "error", err)
+	}
+	return names
+}
+
+// errorsOf is the error output of a name, or the destination's if the newest
+// version has none of that name.
+func (f *flight) errorsOf(name string) Writer {
+	v, done := f.newest()
+	defer done()
+	if w := v.ErrorsOf[name]; w != nil {
+		return w
+	}
+	return v.Errors
+}
+
+// idOf is the id of an object beside that of the batch, the same every time.
+func idOf(id, output string) string {
+	h := sha256.Sum256([]byte(id + "\x00" + output))
+	return fmt.Sprintf("%x-%x-%x-%x-%x", h[:4], h[4:6], h[6:8], h[8:10], h[10:16])
 }
 
 func isConversion(code string) bool {
@@ -542,7 +612,7 @@ func failureLines(whole *record.Batch, errorType string, list []refusal, annotat
 			if n == len(list) || list[n].index != i {
 				return nil
 			}
-			why := &list[n]
+			why := list[n].why
 			line := s3.FailureLine{
 				ErrorType: errorType, Code: why.code, Message: why.message, Attempts: why.attempts, Arrival: r.Arrival, Ended: why.ended,
 				Data: r.Data, Fields: why.fields,

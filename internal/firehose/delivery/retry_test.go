@@ -2,8 +2,10 @@ package delivery
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -75,6 +77,81 @@ func TestFailureRecordsCarryWhatDestinationsAdd(t *testing.T) {
 			t.Errorf("%v", r.metrics.counts)
 		}
 	})
+}
+
+// tabled is a destination whose records have error outputs of their own.
+type tabled struct{ *peer }
+
+func (tabled) ErrorOutput(r *record.Record) string {
+	table, _, _ := strings.Cut(string(r.Data), " ")
+	return strings.TrimPrefix(table, "-")
+}
+
+func TestFailuresOfTablesAreKeptApart(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		// The outputs write to one place, as those with the same prefix do.
+		r, p, failures := newRig(t, nil), newPeer(), newPeer()
+		p.fault = func(_ int, b *record.Batch, stored bool) (result dest.Result, err error) {
+			err = b.Each(func(i int, r *record.Record) error {
+				if !strings.HasPrefix(string(r.Data), "good") {
+					result.Failed = append(result.Failed, dest.Failure{Index: i, Code: "Iceberg.MalformedData", Message: "no"})
+				}
+				return nil
+			})
+			return result, err
+		}
+		d := define(p)
+		d.Main, d.Kind, d.Errors, d.ErrorsOf = tabled{p}, KindIceberg, failures, map[string]Writer{"one": failures, "two": failures}
+		r.start(d)
+		r.put("d1", "one a", "good", "two b", "- c", "one d", "three e", "good")
+		r.flush("d1")
+		var got []string
+		for _, name := range failures.order {
+			var data []string
+			for _, l := range failures.objects[name] {
+				var v struct{ RawData []byte }
+				if err := json.Unmarshal([]byte(l), &v); err != nil {
+					t.Fatal(err)
+				}
+				data = append(data, string(v.RawData))
+			}
+			got = append(got, strings.Join(data, ", "))
+		}
+		// There is no output for three: its failures are with the destination's.
+		if want := []string{"- c", "one a, one d", "three e", "two b"}; !slices.Equal(got, want) || len(failures.objects) != 4 {
+			t.Errorf("%d objects, %q; want %q", len(failures.objects), got, want)
+		}
+		e, _ := r.engine.Ledger("d1", 1)
+		if e[0].Outcome != Partly || e[0].Failed != 5 || e[0].Records != 7 {
+			t.Errorf("%+v", e)
+		}
+	})
+}
+
+// A batch may be a million of records, and what is kept about each that is refused
+// is a fraction of what the smallest one takes in a buffer.
+func TestRefusalsOfAWholeBatchAreSmall(t *testing.T) {
+	const records = 1 << 20
+	f := &flight{attempts: 1}
+	problem := &dest.Error{Code: "HttpEndpoint.DestinationException", Message: strings.Repeat("no", 4000)}
+	before := allocated()
+	f.refuse(nil, everything(records), problem, time.Unix(1, 0))
+	if each := (allocated() - before) / records; each > 32 {
+		t.Errorf("%d bytes a record", each)
+	}
+	f.refused = nil
+	for i := range 3 {
+		f.refused = append(f.refused, f.refusal(nil, dest.Failure{Index: i, Code: "Splunk.ServerError", Message: problem.Message}, time.Unix(1, 0)))
+	}
+	if f.refused[2].why != f.refused[0].why {
+		t.Error("the same reason is there again")
+	}
+}
+
+func allocated() uint64 {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.TotalAlloc
 }
 
 // keeper is a destination that keeps what it could not deliver.

@@ -68,6 +68,13 @@ type Annotator interface {
 	FailureFields(r *record.Record) []Field
 }
 
+// Placer is implemented by destinations that keep failures of some records apart:
+// those of a table. ErrorOutput names the error output that a record belongs to
+// when it fails; empty is that of the destination.
+type Placer interface {
+	ErrorOutput(r *record.Record) string
+}
+
 // Abandoner is implemented by destinations that keep what they were given when
 // delivery gives up on it, so that no failure records need to be written: staged
 // objects with a manifest that can be loaded by hand. With a nil error the batch

@@ -57,6 +57,9 @@ type Table struct {
 	UniqueKeys []string
 	// Partition lists columns by whose values a new table is partitioned.
 	Partition []string
+	// ErrorOutput names the error output of what this table does not take; empty is
+	// that of the destination.
+	ErrorOutput string
 }
 
 // Deps is what a destination is given by the server.
@@ -205,6 +208,12 @@ func (d *Destination) settings(p place) Table {
 		}
 	}
 	return Table{Database: p.database, Name: p.name}
+}
+
+// ErrorOutput implements dest.Placer.
+func (d *Destination) ErrorOutput(r *record.Record) string {
+	p, _, _ := d.route(r)
+	return d.settings(p).ErrorOutput
 }
 
 // errBatch is an error of reading the batch.
