@@ -612,9 +612,12 @@ func checkAggregate(t *testing.T, name, typ, query string, rows []fact, end int6
 			in.Add(f.at, append([]plan.Value{{S: f.key, Null: f.key == ""}, f.v}, hidden...)...)
 			now = f.at
 		}
-		if err := app.Insert("S", in.Batch()); err != nil {
+		b := in.Batch()
+		spoil := b.Lend()
+		if err := app.Insert("S", b); err != nil {
 			t.Fatal(err)
 		}
+		spoil()
 	}
 	if err := app.Advance("S", end); err != nil {
 		t.Fatal(err)

@@ -745,7 +745,7 @@ func (d *dataSet) answer(t testing.TB, q question, batch, workers int) ([][]*str
 				case sql.KindDecimal:
 					one = new(big.Rat).SetFrac64(v.I, 10_000).FloatString(4)
 				case sql.KindVarchar:
-					one = v.S
+					one = strings.Clone(v.S)
 				case sql.KindTimestamp, sql.KindDate:
 					_, one, _ = strings.Cut(one, "'")
 					one = strings.TrimSuffix(one, "'")
@@ -786,9 +786,12 @@ func (d *dataSet) answer(t testing.TB, q question, batch, workers int) ([][]*str
 			in.Add(row.at, append(slices.Clone(row.values), hidden...)...)
 			*at++
 		}
-		if err := app.Insert(name, in.Batch()); err != nil {
+		b := in.Batch()
+		spoil := b.Lend()
+		if err := app.Insert(name, b); err != nil {
 			return nil, err
 		}
+		spoil()
 	}
 	end := max(d.s[len(d.s)-1].at, d.s2[len(d.s2)-1].at) + 10*minute
 	for _, name := range []string{"S", "S2"} {

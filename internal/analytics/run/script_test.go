@@ -321,9 +321,12 @@ func (s *script) run(t *testing.T, h how) string {
 		}
 		insert := func() {
 			if rows.Len() > 0 {
-				if err := r.app.Insert(e.input, rows.Batch()); err != nil {
+				b := rows.Batch()
+				spoil := b.Lend()
+				if err := r.app.Insert(e.input, b); err != nil {
 					t.Fatal(err)
 				}
+				spoil()
 			}
 			rows = run.NewRows(nil)
 		}
