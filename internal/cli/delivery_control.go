@@ -339,7 +339,11 @@ round for ever. Only delivery streams that are put to directly can be redriven.`
 			if dryRun {
 				verb = "would be put back"
 			}
-			fmt.Fprintf(cmd.ErrOrStderr(), "%s of %d objects %s, %d left\n", plural(records), len(objects), verb, skipped)
+			what := "objects"
+			if len(objects) == 1 {
+				what = "object"
+			}
+			fmt.Fprintf(cmd.ErrOrStderr(), "%s of %d %s %s, %d left\n", plural(records), len(objects), what, verb, skipped)
 			return nil
 		}),
 	}

@@ -208,6 +208,7 @@ func TestTablesHaveErrorOutputs(t *testing.T) {
 	r := newRig(t, nil)
 	d := minimal(kindIceberg)
 	d.Iceberg.DestinationTableConfigurationList[0].S3ErrorOutputPrefix = api.Ptr("of-events/")
+	d.Iceberg.S3Configuration.ErrorOutputPrefix = api.Ptr("of-all/!{firehose:error-output-type}/")
 	st := r.mustCreate(input("s", d))
 	a := &assembly{ctx: t.Context(), parts: &r.options.Parts, id: st.record.ID, d: d.effective(), out: &delivery.Definition{}}
 	a.shared = a.d.shared()
@@ -224,6 +225,9 @@ func TestTablesHaveErrorOutputs(t *testing.T) {
 		if got := main.(dest.Placer).ErrorOutput(rec); got != want {
 			t.Errorf("%q: %q", database, got)
 		}
+	}
+	if l, err := r.Locate(r.call(), api.Ptr("s")); err != nil || l.Errors.Prefix != "of-" {
+		t.Errorf("%+v, %v", l, err)
 	}
 	if len(a.out.ErrorsOf) != 1 || a.out.ErrorsOf["db.events"] == nil {
 		t.Errorf("%v", a.out.ErrorsOf)

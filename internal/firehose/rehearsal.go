@@ -16,7 +16,7 @@ type Located struct {
 	// Direct says that records are put to it, and not read from somewhere.
 	Direct bool
 	// Errors is where the error output is: a bucket, seen as the role that writes
-	// there, and what all its keys begin with.
+	// there, and what all its keys begin with, those of tables too.
 	Errors struct {
 		Store  objects.Store
 		Bucket string
@@ -45,7 +45,24 @@ func (s *Service) Locate(call *api.Call, name *string) (*Located, error) {
 	}
 	l.Errors.Store, l.Errors.Bucket = a.store(role), bucketOf(bucket)
 	l.Errors.Prefix, _, _ = strings.Cut(failures, "!{")
+	if a.d.Iceberg != nil {
+		for _, t := range a.d.Iceberg.DestinationTableConfigurationList {
+			if own := api.Val(t.S3ErrorOutputPrefix); own != "" {
+				own, _, _ = strings.Cut(own, "!{")
+				l.Errors.Prefix = common(l.Errors.Prefix, own)
+			}
+		}
+	}
 	return l, nil
+}
+
+// common is what both begin with.
+func common(a, b string) string {
+	n := 0
+	for n < len(a) && n < len(b) && a[n] == b[n] {
+		n++
+	}
+	return a[:n]
 }
 
 // Ready has the engine learn of a delivery stream that became ACTIVE a moment ago;

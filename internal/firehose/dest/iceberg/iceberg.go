@@ -24,6 +24,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -214,6 +215,15 @@ func (d *Destination) settings(p place) Table {
 func (d *Destination) ErrorOutput(r *record.Record) string {
 	p, _, _ := d.route(r)
 	return d.settings(p).ErrorOutput
+}
+
+// FailureFields implements dest.Annotator.
+func (d *Destination) FailureFields(r *record.Record) []dest.Field {
+	sequence := ""
+	if r.Lane != nil {
+		sequence = r.Lane.SequenceNumber(r.Index, r.Arrival)
+	}
+	return []dest.Field{{Name: "EventId", Value: sequence + "." + strconv.FormatUint(uint64(r.Sub), 10)}}
 }
 
 // errBatch is an error of reading the batch.

@@ -1,6 +1,7 @@
 package iceberg
 
 import (
+	"fmt"
 	"os"
 	"testing"
 
@@ -11,6 +12,7 @@ import (
 
 	"github.com/millrace/millrace/internal/firehose/dest/desttest"
 	"github.com/millrace/millrace/internal/firehose/dest/desttest/pgserver"
+	"github.com/millrace/millrace/internal/firehose/record"
 )
 
 var server *pgserver.Server // of a SQL catalog; nil where it is not installed
@@ -73,4 +75,26 @@ func TestContract(t *testing.T) {
 		Unordered:   true,
 		LargeBytes:  16 << 20, Memory: 100 << 20, // the store is in memory, and a row group
 	})
+}
+
+func TestFailuresOfATableSayWhichAndWhere(t *testing.T) {
+	d := &Destination{config: Config{Tables: []Table{{Database: "db", Name: "a", ErrorOutput: "of a"}, {Database: "db", Name: "b"}}}}
+	for _, test := range []struct {
+		table *record.Table
+		want  string
+	}{
+		{&record.Table{Database: "db", Name: "a"}, "of a"},
+		{&record.Table{Database: "db", Name: "a", Operation: "upsert"}, "of a"}, // no operation, and yet of the table
+		{&record.Table{Database: "db", Name: "b"}, ""},
+		{&record.Table{Database: "db", Name: "c"}, ""},
+		{nil, ""}, // of none, since there are two
+	} {
+		if got := d.ErrorOutput(&record.Record{Table: test.table}); got != test.want {
+			t.Errorf("%+v: %q", test.table, got)
+		}
+	}
+	got := d.FailureFields(&record.Record{Lane: desttest.Lane("s"), Position: record.Position{Index: 7, Sub: 3}})
+	if len(got) != 1 || got[0].Name != "EventId" || got[0].Value != fmt.Sprintf("4%055d.3", 7) {
+		t.Errorf("%+v", got)
+	}
 }
