@@ -136,7 +136,7 @@ func TestRefusalsOfAWholeBatchAreSmall(t *testing.T) {
 	problem := &dest.Error{Code: "HttpEndpoint.DestinationException", Message: strings.Repeat("no", 4000)}
 	before := allocated()
 	f.refuse(nil, everything(records), problem, time.Unix(1, 0))
-	if each := (allocated() - before) / records; each > 32 {
+	if each := (allocated() - before) / records; each > 64 {
 		t.Errorf("%d bytes a record", each)
 	}
 	f.refused = nil
