@@ -63,6 +63,7 @@ func (s *stream) settleLocked(b *batch, entry LedgerEntry) {
 	b.ended = true
 	s.records -= b.count
 	s.bytes -= b.bytes
+	s.restLocked(b.slot)
 }
 
 // land takes a batch out of its slot. One that has not arrived is read again at

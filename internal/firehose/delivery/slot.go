@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"slices"
 	"time"
 
 	"github.com/millrace/millrace/internal/firehose/record"
@@ -77,6 +78,7 @@ type slot struct {
 	// expected counts batches of an earlier run that are being read again.
 	expected int
 	full     bool // counted as such
+	active   bool // counted as a partition with undelivered records
 }
 
 // batch is a buffer with what is known about its records. Once it is sealed, it
@@ -125,9 +127,26 @@ func (s *stream) slotLocked(key slotKey, l *lane, keys *record.Keys) *slot {
 	}
 	s.slots[key] = sl
 	if key.output == outputMain && v.Partitioning != nil {
-		s.partitions++
+		s.activateLocked(sl)
 	}
 	return sl
+}
+
+// activateLocked counts a partition that gets records.
+func (s *stream) activateLocked(sl *slot) {
+	if !sl.active {
+		sl.active = true
+		s.partitions++
+	}
+}
+
+// restLocked no longer counts a partition all of whose records are delivered,
+// even if the slot is still there until that is stored.
+func (s *stream) restLocked(sl *slot) {
+	if sl.active && sl.open == nil && sl.expected == 0 && !slices.ContainsFunc(sl.sealed, func(b *batch) bool { return !b.ended }) {
+		sl.active = false
+		s.partitions--
+	}
 }
 
 // dropLocked forgets a slot that has nothing.
@@ -136,9 +155,7 @@ func (s *stream) dropLocked(sl *slot) {
 		return
 	}
 	delete(s.slots, sl.slotKey)
-	if sl.output == outputMain && sl.version.Partitioning != nil {
-		s.partitions--
-	}
+	s.restLocked(sl)
 }
 
 func (s *stream) newBatchLocked(sl *slot) *batch {

@@ -262,12 +262,12 @@ func (r *router) main(rec *record.Record, several bool) {
 		s.problemLocked(codePartition, err.Error(), "", false, r.version, false)
 		return
 	}
-	same := r.slot != nil && string(key[before:]) == r.slot.group && s.slots[r.slot.slotKey] == r.slot
+	same := r.slot != nil && string(key[before:]) == r.slot.group && r.slot.active && s.slots[r.slot.slotKey] == r.slot
 	r.key = key[:0]
 	if !same {
 		k := slotKey{r.version, outputMain, string(key[before:])}
-		sl, ok := s.slots[k]
-		if !ok {
+		sl := s.slots[k]
+		if sl == nil || !sl.active {
 			limit := p.MaxActive
 			if limit <= 0 {
 				limit = 500
@@ -279,7 +279,10 @@ func (r *router) main(rec *record.Record, several bool) {
 				s.problemLocked(codePartitionLimit, message, "", false, r.version, false)
 				return
 			}
-			sl = s.slotLocked(k, nil, cloneKeys(rec.Keys))
+			if sl == nil {
+				sl = s.slotLocked(k, nil, cloneKeys(rec.Keys))
+			}
+			s.activateLocked(sl)
 		}
 		r.slot = sl
 	}
