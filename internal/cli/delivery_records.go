@@ -163,12 +163,13 @@ var sectors = []string{"AGRICULTURE", "CHEMICALS", "ENERGY", "FINANCIAL", "HEALT
 
 func newTicker(seed uint64) *ticker {
 	t := &ticker{random: rand.New(rand.NewPCG(seed, 4567))}
-	for range 40 {
+	for i := range 40 {
 		symbol := make([]byte, 3+t.random.IntN(2))
 		for i := range symbol {
 			symbol[i] = byte('A' + t.random.IntN(26))
 		}
-		t.stocks = append(t.stocks, stock{Symbol: string(symbol), Sector: sectors[t.random.IntN(len(sectors))], Price: cents(5 + 200*t.random.Float64())})
+		// Every sector has some: programs ask for one.
+		t.stocks = append(t.stocks, stock{Symbol: string(symbol), Sector: sectors[i%len(sectors)], Price: cents(5 + 200*t.random.Float64())})
 	}
 	return t
 }

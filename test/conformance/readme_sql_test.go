@@ -56,6 +56,7 @@ func TestReadmeLiveSQL(t *testing.T) {
 		text = strings.NewReplacer("127.0.0.1:4567", s.Address, "go run ./cmd/millrace", binary).Replace(text)
 		c := exec.CommandContext(ctx, "bash", "-e", "-u", "-o", "pipefail", "-c", text)
 		c.Dir = dir
+		c.WaitDelay = 10 * time.Second // what the shell has started may outlive it
 		c.Env = append(os.Environ(), "PATH="+inCache("python", "bin")+":"+os.Getenv("PATH"), "MILLRACE_ENDPOINT=http://"+s.Address,
 			"AWS_CONFIG_FILE=/nonexistent", "AWS_SHARED_CREDENTIALS_FILE=/nonexistent", "LC_ALL=C.UTF-8", "PYTHONUTF8=1")
 		return c
@@ -170,6 +171,7 @@ func TestPageOfStreamingSQL(t *testing.T) {
 	defer cancel()
 	c := exec.CommandContext(ctx, "bash", "-e", "-u", "-x", "-o", "pipefail", "-c", "millrace() { "+binary+" \"$@\"; }\n"+text)
 	c.Dir = dir
+	c.WaitDelay = 10 * time.Second
 	c.Env = append(os.Environ(), "PATH="+inCache("python", "bin")+":"+os.Getenv("PATH"),
 		"AWS_CONFIG_FILE=/nonexistent", "AWS_SHARED_CREDENTIALS_FILE=/nonexistent", "LC_ALL=C.UTF-8", "PYTHONUTF8=1")
 	out, err := c.CombinedOutput()
