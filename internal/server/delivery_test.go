@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/internal/api"
+	"github.com/millrace/millrace/internal/api/deliverycontrol"
 	"github.com/millrace/millrace/internal/api/firehose"
 	"github.com/millrace/millrace/internal/api/kinesis"
 	"github.com/millrace/millrace/internal/config"
@@ -112,6 +113,7 @@ func TestStoppingDeliversWhatIsBuffered(t *testing.T) {
 	if status, reply := send(t, s, "PutRecordBatch", `{"DeliveryStreamName":"s","Records":[{"Data":"b25l"},{"Data":"dHdv"},{"Data":"dGhyZWU="}]}`); status != 200 {
 		t.Fatal(reply)
 	}
+	waitBuffered(t, s, 3)
 	if err := s.Stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -124,12 +126,34 @@ func TestStoppingDeliversWhatIsBuffered(t *testing.T) {
 	if status, reply := send(t, s, "PutRecord", `{"DeliveryStreamName":"s","Record":{"Data":"Zm91cg=="}}`); status != 200 {
 		t.Fatal(reply)
 	}
+	waitBuffered(t, s, 1)
 	if err := s.Stop(); err != nil {
 		t.Fatal(err)
 	}
 	// Files of one second are in no order.
 	if got := contents(t, archive); got != "one\ntwo\nthree\nfour\n" && got != "four\none\ntwo\nthree\n" {
 		t.Errorf("the archive has %q", got)
+	}
+}
+
+// waitBuffered waits until so many records are in the buffers of s: what has not
+// been read from the log when a server stops is delivered after the next start.
+func waitBuffered(t *testing.T, s *testkit.Server, records int32) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	c := s.Client(testkit.Forms[0])
+	for {
+		var out deliverycontrol.GetDeliveryStatusOutput
+		err := c.Call(ctx, deliverycontrol.OpGetDeliveryStatus, &deliverycontrol.GetDeliveryStatusInput{DeliveryStreamName: api.Ptr("s")}, &out)
+		if err == nil && out.BufferedRecords != nil && *out.BufferedRecords == records {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatalf("%d records are not buffered: %v, %v", records, out.BufferedRecords, err)
+		case <-time.After(5 * time.Millisecond):
+		}
 	}
 }
 
