@@ -448,6 +448,46 @@ is as it was.`,
 	return cmd
 }
 
+// rowLines makes lines of JSON of the rows of a stream.
+type rowLines struct {
+	columns []plan.ColumnInfo
+	encoder *run.Encoder // nil before the first row
+	begin   []byte       // of every line
+	head    []byte       // of the lines of one instant
+	instant int64
+	buf     []byte
+}
+
+func newRowLines(stream string, columns []plan.ColumnInfo) *rowLines {
+	quoted, _ := json.Marshal(stream) // texts always encode
+	return &rowLines{columns: columns, begin: append([]byte(`{"stream":`), quoted...), instant: math.MinInt64}
+}
+
+// row is a row as a JSON object. It lasts until the next one.
+func (l *rowLines) row(b *run.Batch, i int32) []byte {
+	l.buf = l.append(l.buf[:0], b, i)
+	return l.buf
+}
+
+// line is a row with its stream and its time, and a newline. It lasts until the
+// next one.
+func (l *rowLines) line(b *run.Batch, i int32) []byte {
+	if t := b.Time[i]; t != l.instant {
+		l.head = append(append(l.head[:0], l.begin...), `,"rowtime":"`...)
+		l.head = time.UnixMilli(t).UTC().AppendFormat(l.head, "2006-01-02T15:04:05.000Z")
+		l.head, l.instant = append(l.head, `","row":`...), t
+	}
+	l.buf = append(l.append(append(l.buf[:0], l.head...), b, i), "}\n"...)
+	return l.buf
+}
+
+func (l *rowLines) append(dst []byte, b *run.Batch, i int32) []byte {
+	if l.encoder == nil {
+		l.encoder = run.NewEncoder(l.columns[:min(len(l.columns), len(b.Cols))], false)
+	}
+	return l.encoder.Append(dst, b, i)
+}
+
 // run feeds the files to a program. No more than limit rows are printed, if it is
 // not 0.
 func (s *sources) run(cmd *cobra.Command, program *plan.Program, outputs []string, rowtime string, limit int) error {
@@ -459,35 +499,20 @@ func (s *sources) run(cmd *cobra.Command, program *plan.Program, outputs []strin
 	if outputs == nil {
 		outputs = append(plan.Ends(program), plan.ErrorStream)
 	}
-	var line []byte
 	printed := 0
 	for _, name := range outputs {
 		columns, ok := app.Stream(name)
 		if !ok {
 			return fmt.Errorf("the program has no stream %s", sql.Quote(name))
 		}
-		quoted, _ := json.Marshal(name)
-		// What the rows of one instant begin with is the same.
-		var head []byte
-		instant := int64(math.MinInt64)
-		var encoder *run.Encoder
+		lines := newRowLines(name, columns)
 		if err := app.Tap(name, func(b *run.Batch) {
-			if encoder == nil {
-				encoder = run.NewEncoder(columns[:min(len(columns), len(b.Cols))], false)
-			}
 			for _, i := range b.Sel {
 				if limit > 0 && printed >= limit {
 					return
 				}
 				printed++
-				if t := b.Time[i]; t != instant {
-					head = append(append(head[:0], `{"stream":`...), quoted...)
-					head = time.UnixMilli(t).UTC().AppendFormat(append(head, `,"rowtime":"`...), "2006-01-02T15:04:05.000Z")
-					head, instant = append(head, `","row":`...), t
-				}
-				line = encoder.Append(append(line[:0], head...), b, i)
-				line = append(line, "}\n"...)
-				out.Write(line)
+				out.Write(lines.line(b, i))
 			}
 		}); err != nil {
 			return err

@@ -3,7 +3,6 @@ package cli
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -307,32 +306,23 @@ func (l *live) shown(cmd *cobra.Command, engine *run.Application, outputs []stri
 			one.columns = append(one.columns, c.Name)
 		}
 		sections = append(sections, one)
-		quoted, err := json.Marshal(name)
-		if err != nil {
-			return nil, err
-		}
-		var line []byte
+		encoded := newRowLines(name, columns)
 		if err := engine.Tap(name, func(b *run.Batch) {
 			for _, i := range b.Sel {
 				if out.full() {
 					return
 				}
 				out.rows++
-				at := time.UnixMilli(b.Time[i]).UTC()
 				if table.terminal && !l.json {
-					line = run.AppendJSON(line[:0], columns, b, i)
-					cells := append([]string{at.Format("15:04:05.000")}, rowCells(line, one.columns[1:])...)
+					at := time.UnixMilli(b.Time[i]).UTC()
+					cells := append([]string{at.Format("15:04:05.000")}, rowCells(encoded.row(b, i), one.columns[1:])...)
 					if one.rows = append(one.rows, cells); len(one.rows) > tableRows {
 						one.rows = one.rows[1:]
 					}
 					one.count++
 					continue
 				}
-				line = append(append(line[:0], `{"stream":`...), quoted...)
-				line = at.AppendFormat(append(line, `,"rowtime":"`...), "2006-01-02T15:04:05.000Z")
-				line = run.AppendJSON(append(line, `","row":`...), columns, b, i)
-				line = append(line, "}\n"...)
-				lines.Write(line)
+				lines.Write(encoded.line(b, i))
 			}
 		}); err != nil {
 			return nil, err

@@ -112,6 +112,23 @@ func inClients(parts ...string) string {
 	return filepath.Join(append([]string{harness.Root(), "test", "conformance", "clients"}, parts...)...)
 }
 
+// started is a server of the test's own, which ends as it should when the test does.
+func started(t *testing.T, o harness.Options) *harness.Server {
+	t.Helper()
+	s, err := harness.Start(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		stop, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 30*time.Second)
+		defer cancel()
+		if code, err := s.Stop(stop); code != 0 || err != nil {
+			t.Errorf("the server ended with exit code %d, %v", code, err)
+		}
+	})
+	return s
+}
+
 // install brings a part of the cache up to date; a test without its client is
 // a failure, not a skip.
 var install = func() func(t *testing.T, part string) {

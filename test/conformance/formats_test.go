@@ -1,11 +1,9 @@
 package conformance
 
 import (
-	"context"
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/millrace/millrace/test/harness"
 )
@@ -16,17 +14,7 @@ import (
 func TestFormats(t *testing.T) {
 	install(t, "python")
 	install(t, "formats")
-	s, err := harness.Start(t.Context(), harness.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		stop, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 30*time.Second)
-		defer cancel()
-		if code, err := s.Stop(stop); code != 0 || err != nil {
-			t.Errorf("the server ended with exit code %d, %v", code, err)
-		}
-	}()
+	s := started(t, harness.Options{})
 	dir := t.TempDir()
 	env := append(os.Environ(),
 		"AWS_ACCESS_KEY_ID="+harness.AccessKey, "AWS_SECRET_ACCESS_KEY="+harness.SecretKey, "AWS_DEFAULT_REGION="+harness.Region,

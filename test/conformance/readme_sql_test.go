@@ -34,17 +34,7 @@ func TestReadmeLiveSQL(t *testing.T) {
 		t.Fatalf("there are %d blocks of commands, and the first is\n%s", len(blocks), blocks[0][1])
 	}
 	dir := t.TempDir()
-	s, err := harness.Start(t.Context(), harness.Options{Data: filepath.Join(dir, "data"), Args: []string{"--region", "us-east-1"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		stop, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 30*time.Second)
-		defer cancel()
-		if code, err := s.Stop(stop); code != 0 || err != nil {
-			t.Errorf("the server ended with exit code %d, %v", code, err)
-		}
-	}()
+	s := started(t, harness.Options{Data: filepath.Join(dir, "data"), Args: []string{"--region", "us-east-1"}})
 	binary, err := harness.Binary()
 	if err != nil {
 		t.Fatal(err)
@@ -147,17 +137,7 @@ func TestPageOfStreamingSQL(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	s, err := harness.Start(t.Context(), harness.Options{Data: filepath.Join(dir, "data"), Args: []string{"--region", "us-east-1"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		stop, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 30*time.Second)
-		defer cancel()
-		if code, err := s.Stop(stop); code != 0 || err != nil {
-			t.Errorf("the server ended with exit code %d, %v", code, err)
-		}
-	}()
+	s := started(t, harness.Options{Data: filepath.Join(dir, "data"), Args: []string{"--region", "us-east-1"}})
 	binary, err := harness.Binary()
 	if err != nil {
 		t.Fatal(err)

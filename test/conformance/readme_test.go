@@ -1,14 +1,12 @@
 package conformance
 
 import (
-	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/millrace/millrace/test/harness"
 )
@@ -31,17 +29,7 @@ func TestReadmeFromRecordsToParquet(t *testing.T) {
 	}
 	section, _, _ = strings.Cut(section, "\n## ")
 	dir := t.TempDir()
-	s, err := harness.Start(t.Context(), harness.Options{Data: filepath.Join(dir, "data"), Args: []string{"--region", "us-east-1"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		stop, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 30*time.Second)
-		defer cancel()
-		if code, err := s.Stop(stop); code != 0 || err != nil {
-			t.Errorf("the server ended with exit code %d, %v", code, err)
-		}
-	}()
+	s := started(t, harness.Options{Data: filepath.Join(dir, "data"), Args: []string{"--region", "us-east-1"}})
 	binary, err := harness.Binary()
 	if err != nil {
 		t.Fatal(err)
