@@ -143,11 +143,6 @@ func AppendJSON(dst []byte, columns []plan.ColumnInfo, b *Batch, row int32) []by
 	return NewEncoder(columns[:min(len(columns), len(b.Cols))], false).Append(dst, b, row)
 }
 
-// AppendCSV is AppendJSON for a line of CSV.
-func AppendCSV(dst []byte, columns []plan.ColumnInfo, b *Batch, row int32) []byte {
-	return NewEncoder(columns[:min(len(columns), len(b.Cols))], true).Append(dst, b, row)
-}
-
 func appendJSONValue(dst []byte, v plan.Value, t sql.Type) []byte {
 	if v.Null {
 		return append(dst, "null"...)

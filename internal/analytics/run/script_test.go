@@ -184,7 +184,7 @@ func (r *runner) tap(name string) {
 					v := b.Value(columns, k, i)
 					one := run.NewRows([]plan.ColumnInfo{col})
 					one.Add(0, v)
-					text := strings.TrimSuffix(string(run.AppendCSV(nil, []plan.ColumnInfo{col}, one.Batch(), 0)), "\n")
+					text := strings.TrimSuffix(string(run.NewEncoder([]plan.ColumnInfo{col}, true).Append(nil, one.Batch(), 0)), "\n")
 					if v.Null {
 						text = "-"
 					}
